@@ -1,0 +1,107 @@
+import type { MoeAllToAllConfig } from "./api.js";
+import { MoeA2AError } from "./errors.js";
+import { describe } from "./tensor.js";
+
+/** Limits of config values and of calls. */
+export const LIMITS = {
+  epSize: 64,
+  topK: 32,
+  payloads: 8,
+  /** Counts travel as int32. */
+  maxTokensPerRank: 2 ** 31 - 1,
+  numExperts: 2 ** 31 - 1,
+  maxExpertStats: 2 ** 24,
+  bytesPerToken: 2 ** 31 - 1,
+  timeoutMs: 2 ** 31 - 1,
+} as const;
+
+/** Default of `timeoutMs`, for phases and for group exchanges. */
+export const DEFAULT_TIMEOUT_MS = 30_000;
+
+/** A config with its defaults filled in. */
+export type ResolvedConfig = Readonly<Required<MoeAllToAllConfig>>;
+
+/** The config fields, in the order in which they are checked and compared between ranks. */
+export const CONFIG_FIELDS = [
+  "epSize",
+  "numExperts",
+  "topK",
+  "maxTokensPerRank",
+  "maxDispatchBytesPerToken",
+  "maxCombineBytesPerToken",
+  "maxExpertStats",
+  "invalidExpert",
+  "timeoutMs",
+  "roundsInFlight",
+] as const satisfies readonly (keyof MoeAllToAllConfig)[];
+
+/** A CONFIG error about one field. */
+export function configError(
+  field: string,
+  value: unknown,
+  problem: string,
+): MoeA2AError<"ERR_MOE_A2A_CONFIG"> {
+  return new MoeA2AError("ERR_MOE_A2A_CONFIG", `config.${field} is ${describe(value)}: ${problem}`, {
+    field,
+    value,
+  });
+}
+
+/**
+ * Checks every value of a config and fills in the defaults.
+ *
+ * @throws ERR_MOE_A2A_CONFIG with the first field that is out of range
+ */
+export function checkConfig(config: MoeAllToAllConfig): ResolvedConfig {
+  if (typeof config !== "object" || config === null) {
+    throw new MoeA2AError("ERR_MOE_A2A_CONFIG", `the config is ${describe(config)}, not an object`, {
+      field: "config",
+      value: config,
+    });
+  }
+  const integer = (field: keyof MoeAllToAllConfig, low: number, high: number, fallback?: number): number => {
+    const given: unknown = config[field];
+    const value = given === undefined && fallback !== undefined ? fallback : given;
+    if (!Number.isInteger(value) || (value as number) < low || (value as number) > high) {
+      throw configError(field, given, `it must be an integer from ${low} to ${high}`);
+    }
+    return value as number;
+  };
+  const oneOf = <V>(field: keyof MoeAllToAllConfig, values: readonly V[], fallback: V): V => {
+    const given: unknown = config[field];
+    const value = given === undefined ? fallback : given;
+    if (!values.includes(value as V))
+      throw configError(field, given, `it must be ${values.map(describe).join(" or ")}`);
+    return value as V;
+  };
+
+  const epSize = integer("epSize", 1, LIMITS.epSize);
+  const numExperts = integer("numExperts", 1, LIMITS.numExperts);
+  if (numExperts < epSize) {
+    throw configError(
+      "numExperts",
+      numExperts,
+      `every rank needs an expert, so it must be at least epSize (${epSize})`,
+    );
+  }
+  const topK = integer("topK", 1, LIMITS.topK);
+  if (topK > numExperts) {
+    throw configError(
+      "topK",
+      topK,
+      `a token cannot choose more experts than there are (numExperts is ${numExperts})`,
+    );
+  }
+  return Object.freeze({
+    epSize,
+    numExperts,
+    topK,
+    maxTokensPerRank: integer("maxTokensPerRank", 1, LIMITS.maxTokensPerRank),
+    maxDispatchBytesPerToken: integer("maxDispatchBytesPerToken", 1, LIMITS.bytesPerToken),
+    maxCombineBytesPerToken: integer("maxCombineBytesPerToken", 1, LIMITS.bytesPerToken),
+    maxExpertStats: integer("maxExpertStats", 0, LIMITS.maxExpertStats, 0),
+    invalidExpert: oneOf("invalidExpert", ["error", "drop"] as const, "error"),
+    timeoutMs: integer("timeoutMs", 1, LIMITS.timeoutMs, DEFAULT_TIMEOUT_MS),
+    roundsInFlight: oneOf("roundsInFlight", [1, 2] as const, 1),
+  });
+}

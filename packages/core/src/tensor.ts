@@ -1,0 +1,107 @@
+import { bytesPerElement, type DType, isDType, type TypedArrayOf, typedArrayOf } from "./dtype.js";
+import { MoeA2AError } from "./errors.js";
+
+/** A dense row-major tensor in host memory. Structural: any object of this form will do. */
+export interface CpuTensor<D extends DType = DType> {
+  readonly dtype: D;
+  readonly shape: readonly number[];
+  readonly device: { readonly type: "cpu"; readonly id: 0 };
+  /** Exactly the tensor's elements; float16 and bfloat16 as `Uint16Array`, 8-bit types as `Uint8Array`. */
+  readonly data: TypedArrayOf<D>;
+}
+
+/** A dense row-major tensor in device memory. */
+export interface CudaTensor<D extends DType = DType> {
+  readonly dtype: D;
+  readonly shape: readonly number[];
+  readonly device: { readonly type: "cuda"; readonly id: number };
+  /** Device address of the first element; borrowed, never freed. */
+  readonly data: bigint;
+}
+
+export type Tensor = CpuTensor | CudaTensor;
+
+/** The device of every {@link CpuTensor}. */
+export const CPU: CpuTensor["device"] = Object.freeze({ type: "cpu", id: 0 });
+
+/** Product of a shape's dimensions. */
+export function numElements(shape: readonly number[]): number {
+  let n = 1;
+  for (const d of shape) n *= d;
+  return n;
+}
+
+/** Bytes of a tensor of this dtype and shape. */
+export function byteLengthOf(dtype: DType, shape: readonly number[]): number {
+  return numElements(shape) * bytesPerElement(dtype);
+}
+
+/** What is wrong with `shape`, or undefined: it must be a list of non-negative safe integers. */
+export function shapeProblem(shape: unknown): string | undefined {
+  if (!Array.isArray(shape)) return `is ${describe(shape)}, not an array of dimensions`;
+  for (const d of shape) {
+    if (!Number.isSafeInteger(d) || d < 0)
+      return `has the dimension ${describe(d)}; dimensions are integers >= 0`;
+  }
+  return Number.isSafeInteger(numElements(shape)) ? undefined : `[${shape}] has too many elements`;
+}
+
+/** A short text for a value of any type, safe to put into a message. */
+export function describe(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
+  if (typeof value === "bigint") return `${value}n`;
+  if (value === null || typeof value !== "object")
+    return typeof value === "function" ? "a function" : String(value);
+  const name = Object.prototype.toString.call(value).slice(8, -1);
+  return name === "Object" ? "an object" : Array.isArray(value) ? `an array of ${value.length}` : `a ${name}`;
+}
+
+/**
+ * Makes a {@link CpuTensor} over `data`, which is borrowed, or over new zeros.
+ *
+ * @param data a typed array of the dtype's class with exactly the shape's elements, or numbers to copy (bits for the
+ * 16-bit and 8-bit floats)
+ * @throws ERR_MOE_A2A_ARGUMENT where dtype, shape and data do not fit together
+ */
+export function tensor<D extends DType>(
+  dtype: D,
+  shape: readonly number[],
+  data?: TypedArrayOf<D> | readonly number[] | readonly bigint[],
+): CpuTensor<D> {
+  if (!isDType(dtype)) throw argument("dtype", `tensor(): ${describe(dtype)} is not a dtype`);
+  const problem = shapeProblem(shape);
+  if (problem) throw argument("shape", `tensor(): shape ${problem}`);
+  const TypedArray = typedArrayOf(dtype);
+  const count = numElements(shape);
+  const wrong = (what: string) =>
+    argument(
+      "data",
+      `tensor(): a ${dtype} tensor of shape [${shape}] takes ${count} elements in a ${TypedArray.name}; ${what}`,
+    );
+
+  let elements: TypedArrayOf<D>;
+  if (data === undefined) elements = new TypedArray(count);
+  else if (Array.isArray(data)) {
+    if (data.length !== count) throw wrong(`the array has ${data.length}`);
+    elements = new TypedArray(count);
+    try {
+      for (let i = 0; i < count; i++) elements[i] = data[i] as never;
+    } catch (cause) {
+      throw argument("data", wrong(`element types differ: ${(cause as Error).message}`).message, cause);
+    }
+  } else {
+    if (!(data instanceof TypedArray)) throw wrong(`data is ${describe(data)}`);
+    elements = data as TypedArrayOf<D>;
+    if (elements.length !== count) throw wrong(`data has ${elements.length}`);
+  }
+  return { dtype, shape: Object.freeze([...shape]), device: CPU, data: elements };
+}
+
+function argument(name: string, message: string, cause?: unknown): MoeA2AError<"ERR_MOE_A2A_ARGUMENT"> {
+  return new MoeA2AError(
+    "ERR_MOE_A2A_ARGUMENT",
+    message,
+    { argument: name },
+    cause === undefined ? undefined : { cause },
+  );
+}

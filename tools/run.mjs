@@ -1,0 +1,68 @@
+// Root scripts end here: sets the workspace up with nothing but Node and npm, then runs one task.
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const { packageManager } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
+const [task, ...args] = process.argv.slice(2);
+const env = {
+  ...process.env,
+  TURBO_TELEMETRY_DISABLED: "1",
+  DO_NOT_TRACK: "1",
+  TURBO_NO_UPDATE_NOTIFIER: "1",
+};
+
+function run(command, argv, label = command) {
+  const { status, error, signal } = spawnSync(command, argv, { cwd: root, env, stdio: "inherit" });
+  if (error) throw error;
+  if (signal) process.kill(process.pid, signal);
+  if (status !== 0) {
+    console.error(`${label} failed with exit code ${status}`);
+    process.exit(status ?? 1);
+  }
+}
+
+/** Runs shell words with pnpm on the PATH, which turbo needs too. */
+const withPnpm = (line) => run("npx", ["--yes", `--package=${packageManager}`, "--call", line], line);
+
+const quiet = "--output-logs=errors-only --log-prefix=none --summarize=false";
+const install = "pnpm install --frozen-lockfile --prefer-offline --reporter=silent";
+const turbo = (tasks) => `pnpm exec turbo run ${tasks} ${quiet}`;
+const node = (script) => run(process.execPath, [script, ...args], script);
+const bin = (name, ...words) => run(process.execPath, [`node_modules/${name}`, ...words, ...args], name);
+
+const tasks = {
+  start: () => {
+    withPnpm(`${install} && ${turbo("build --filter=@moe-a2a-tools/demo")}`);
+    node("tools/demo/dist/main.js");
+  },
+  test: () => {
+    withPnpm(`${install} && ${turbo("build")}`);
+    bin("vitest/vitest.mjs", "run");
+  },
+  build: () => withPnpm(`${install} && ${turbo("build")}`),
+  typecheck: () => withPnpm(`${install} && ${turbo("typecheck")}`),
+  lint: () => {
+    withPnpm(install);
+    bin("@biomejs/biome/bin/biome", "ci", ".");
+  },
+  format: () => {
+    withPnpm(install);
+    bin("@biomejs/biome/bin/biome", "check", "--write", ".");
+  },
+  conformance: () => {
+    withPnpm(`${install} && ${turbo("build --filter=@moe-a2a-tools/conformance")}`);
+    node("tools/conformance/dist/main.js");
+  },
+  "check:packages": () => {
+    withPnpm(`${install} && ${turbo("build --filter=./packages/*")}`);
+    withPnpm("node tools/check-packages.mjs");
+  },
+};
+
+if (!Object.hasOwn(tasks, task)) {
+  console.error(`unknown task "${task}"; one of: ${Object.keys(tasks).join(", ")}`);
+  process.exit(2);
+}
+tasks[task]();
