@@ -40,22 +40,32 @@ export interface ErrorDetails {
 
 export type ErrorCode = keyof ErrorDetails;
 
-type AnyDetail = ErrorDetails[ErrorCode];
-type DetailKey = AnyDetail extends infer T ? (T extends unknown ? keyof T : never) : never;
-type DetailValue<K extends string> = AnyDetail extends infer T
-  ? T extends { readonly [P in K]: infer V }
-    ? V
-    : never
-  : never;
-
 // Shared by every copy of this package in a process, so that a guard of one copy knows errors of another.
-const brand = Symbol.for("moe-a2a.error");
+const brand: unique symbol = Symbol.for("moe-a2a.error");
 
 /**
  * The one error class. `code` tells what happened; the fields of that code (see {@link ErrorDetails}) tell where.
  */
 export class MoeA2AError<C extends ErrorCode = ErrorCode> extends Error {
   readonly code: C;
+  declare readonly field?: string;
+  declare readonly value?: unknown;
+  declare readonly argument?: string;
+  declare readonly limit?: number;
+  declare readonly rank?: number;
+  declare readonly token?: number;
+  declare readonly k?: number;
+  declare readonly id?: number;
+  declare readonly values?: readonly unknown[];
+  declare readonly phase?: Phase;
+  declare readonly round?: number;
+  declare readonly missingRanks?: readonly number[];
+  declare readonly kind?: MissingKind;
+  declare readonly reason?: unknown;
+  declare readonly state?: string;
+  declare readonly hint?: string;
+  declare readonly cudaError?: number | string;
+  declare readonly call?: string;
 
   constructor(code: C, message: string, details: ErrorDetails[C], options?: { cause?: unknown }) {
     super(message, options);
@@ -63,15 +73,14 @@ export class MoeA2AError<C extends ErrorCode = ErrorCode> extends Error {
     Object.assign(this, details);
   }
 
-  static {
-    MoeA2AError.prototype.name = "MoeA2AError";
-    Object.defineProperty(MoeA2AError.prototype, brand, { value: true });
+  override get name(): string {
+    return "MoeA2AError";
+  }
+
+  get [brand](): true {
+    return true;
   }
 }
-
-/** The fields of all codes, each present only on errors of its codes. */
-export interface MoeA2AError<C extends ErrorCode = ErrorCode>
-  extends Readonly<{ [K in DetailKey & string]?: DetailValue<K> }> {}
 
 /** A {@link MoeA2AError} of code `C`, with that code's fields. */
 export type MoeA2AErrorOf<C extends ErrorCode> = MoeA2AError<C> & ErrorDetails[C];
