@@ -1,5 +1,5 @@
-/** Where in its life a round was. */
-export type Phase = "create" | "dispatch" | "combine" | "reset";
+/** What this rank was doing: a phase of an instance, or a group exchange of the caller. */
+export type Phase = "create" | "dispatch" | "combine" | "reset" | "exchange";
 
 /** Why a peer is missing: it did not come in time, it closed, or its thread or process ended. */
 export type MissingKind = "timeout" | "closed" | "lost";

@@ -1,5 +1,15 @@
 export type * from "./api.js";
 export {
+  argumentError,
+  type CheckContext,
+  type CheckedCombine,
+  type CheckedDispatch,
+  checkCombine,
+  checkCombineRow,
+  checkDispatch,
+  checkTensor,
+} from "./checks.js";
+export {
   CONFIG_FIELDS,
   checkConfig,
   configError,
@@ -26,8 +36,37 @@ export {
   type MoeA2AErrorOf,
   type Phase,
 } from "./errors.js";
+export {
+  BFLOAT16_NAN,
+  bfloat16ToFloat32,
+  FLOAT16_NAN,
+  float16ToFloat32,
+  float32ToBfloat16,
+  float32ToFloat16,
+  fromFloat32,
+  toFloat32,
+} from "./float16.js";
+export { checkTimeoutMs } from "./group/exchange.js";
 export type { Group } from "./group/group.js";
+export { createLocalGroup } from "./group/local-group.js";
+export {
+  type Bell,
+  defineMemoryGroup,
+  type MemoryGroupInternals,
+  memoryGroupOf,
+} from "./group/memory-group.js";
+export type { GatherOptions, PeerState } from "./group/rendezvous.js";
+export { createThreadGroup, joinThreadGroup, type ThreadTicket } from "./group/thread-group.js";
 export * from "./layout.js";
+export {
+  type OracleCombine,
+  type OracleDispatch,
+  type OracleInput,
+  type OracleRound,
+  type OracleRoute,
+  oracleCombine,
+  oracleDispatch,
+} from "./oracle.js";
 export { expertOwner, expertRange } from "./placement.js";
 export {
   byteLengthOf,
@@ -40,4 +79,5 @@ export {
   type Tensor,
   tensor,
 } from "./tensor.js";
+export { fromVerdict, missingError, nameRanks, toVerdict, type Verdict } from "./verdict.js";
 export { formatWorkspacePlan, largestCapacity, planWorkspace, type WorkspacePlan } from "./workspace.js";

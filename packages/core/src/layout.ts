@@ -44,6 +44,9 @@ export interface LaneLayout {
   readonly entryRanks: number;
   readonly entrySlots: number;
   readonly entryCounts: number;
+  readonly sendCounts: number;
+  readonly lastTokens: number;
+  readonly runs: number;
   readonly output: number;
 }
 
@@ -52,6 +55,7 @@ export interface WorkspaceLayout {
   readonly regions: readonly Region[];
   readonly control: number;
   readonly abortRecords: number;
+  readonly accumulator: number;
   readonly lanes: readonly LaneLayout[];
   /** Bytes of one of the {@link ROUND_BUFFERS} receive buffers. */
   readonly recvBufferBytes: number;
@@ -61,6 +65,11 @@ export interface WorkspaceLayout {
   readonly maxTargets: number;
   readonly windowBytes: number;
   readonly privateBytes: number;
+}
+
+/** Bytes of one row in float32, whatever the dtype that it came in. */
+export function accumulatorBytes(config: ResolvedConfig): number {
+  return alignUp(config.maxCombineBytesPerToken * 2);
 }
 
 /** Lays out one rank's window and private memory. */
@@ -90,6 +99,12 @@ export function layoutWorkspace(config: ResolvedConfig): WorkspaceLayout {
     "generation; closed words, one per rank",
   );
   const abortRecords = region("window", "abortRecords", R * ABORT_RECORD_BYTES, "verdicts of failed ranks");
+  const accumulator = region(
+    "private",
+    "accumulator",
+    2 * accumulatorBytes(config),
+    "one row's float32 sum and addend",
+  );
   const lanes: LaneLayout[] = [];
   for (let l = 0; l < config.roundsInFlight; l++) {
     lane = l as 0 | 1;
@@ -146,6 +161,14 @@ export function layoutWorkspace(config: ResolvedConfig): WorkspaceLayout {
       ),
       entrySlots: region("private", "entrySlots", M * maxTargets * 4, "slots that each token went to"),
       entryCounts: region("private", "entryCounts", M, "number of ranks that each token went to"),
+      sendCounts: region("private", "sendCounts", R * 4, "rows sent to each rank"),
+      lastTokens: region(
+        "private",
+        "lastTokens",
+        R * 4,
+        "last token that chose each rank, for deduplication",
+      ),
+      runs: region("private", "runs", R * 8, "tokens side by side on their way to each rank"),
       output: region("private", "output", M * config.maxCombineBytesPerToken, "combined rows"),
     });
   }
@@ -153,6 +176,7 @@ export function layoutWorkspace(config: ResolvedConfig): WorkspaceLayout {
     regions,
     control,
     abortRecords,
+    accumulator,
     lanes,
     recvBufferBytes,
     statsRowBytes,

@@ -90,7 +90,8 @@ export function tensor<D extends DType>(
       throw argument("data", wrong(`element types differ: ${(cause as Error).message}`).message, cause);
     }
   } else {
-    if (!(data instanceof TypedArray)) throw wrong(`data is ${describe(data)}`);
+    if ((data as { readonly [Symbol.toStringTag]?: string } | null)?.[Symbol.toStringTag] !== TypedArray.name)
+      throw wrong(`data is ${describe(data)}`);
     elements = data as TypedArrayOf<D>;
     if (elements.length !== count) throw wrong(`data has ${elements.length}`);
   }

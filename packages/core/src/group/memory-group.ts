@@ -1,0 +1,48 @@
+import type { Group } from "./group.js";
+import type { GatherOptions, PeerState } from "./rendezvous.js";
+
+/** Wakes a rank whose peers did something that it may be waiting for. */
+export interface Bell {
+  /**
+   * Has `listener` called, in a turn of its own, after each ring that follows; calls may be spurious.
+   *
+   * @returns ends the subscription
+   */
+  subscribe(listener: () => void): () => void;
+  /**
+   * Blocks the thread until `poll` says true or `deadline` (a `performance.now()`) has passed. Only where
+   * {@link MemoryGroupInternals.canBlock}.
+   */
+  waitSync(poll: () => boolean, deadline: number): void;
+}
+
+/** What a backend for CPU ranks needs of a group beyond `exchange`: memory that all ranks see, and bells. */
+export interface MemoryGroupInternals {
+  readonly kind: "local" | "threads";
+  /** Whether a rank may block its thread while it waits for the others. */
+  readonly canBlock: boolean;
+  /** Zeroed memory that peers see once it was gathered. */
+  allocate(byteLength: number): ArrayBufferLike;
+  /** All-gather of clonable values, shared memory included. Each key is used once. */
+  gather<T>(key: string, value: T, options: GatherOptions<T>): Promise<T[]>;
+  /** Whether one of `ranks` has given up on `key`, so that it cannot be completed any more. */
+  failed(key: string, ranks: readonly number[]): boolean;
+  /** How many instances this rank has created in this group; counts up at each call. */
+  nextInstance(): number;
+  peerState(rank: number): PeerState;
+  readonly bell: Bell;
+  /** Rings a rank's bell. What was stored before is visible to whom it wakes. */
+  ring(rank: number): void;
+}
+
+const internals: unique symbol = Symbol.for("moe-a2a.memory-group");
+
+/** Puts the internals where {@link memoryGroupOf} finds them, also in another copy of this package. */
+export function defineMemoryGroup(group: Group, value: MemoryGroupInternals): void {
+  Object.defineProperty(group, internals, { value });
+}
+
+/** The shared-memory side of a group, or undefined where its ranks share none. */
+export function memoryGroupOf(group: Group): MemoryGroupInternals | undefined {
+  return (group as { readonly [internals]?: MemoryGroupInternals })[internals];
+}

@@ -1,0 +1,241 @@
+import { type MissingKind, MoeA2AError, type Phase } from "../errors.js";
+import { fromVerdict, missingError, toVerdict, type Verdict } from "../verdict.js";
+
+/** Whether a rank of a group is there. */
+export type PeerState = "absent" | "joined" | "closed" | "lost";
+
+/** What ranks tell one another; a wire carries it to all other ranks, in order per sender. */
+export type GroupMessage =
+  /** A rank has joined and asks for what was put before. */
+  | { readonly kind: "hello"; readonly from: number }
+  | {
+      readonly kind: "put";
+      readonly from: number;
+      readonly to?: number;
+      readonly key: string;
+      readonly value: unknown;
+    }
+  /** A rank gave up on a key, which nobody can complete any more. */
+  | {
+      readonly kind: "fail";
+      readonly from: number;
+      readonly to?: number;
+      readonly key: string;
+      readonly verdict: Verdict;
+    }
+  | { readonly kind: "gone"; readonly from: number };
+
+export interface GatherOptions<T> {
+  /** The ranks that take part, this one among them. Default all. */
+  readonly ranks?: readonly number[];
+  readonly timeoutMs: number;
+  readonly phase: Phase;
+  readonly round?: number;
+  /** What the caller does, for messages. */
+  readonly where: string;
+  /** Looks at each value as it arrives; what it returns fails the gathering on all ranks. */
+  readonly check?: (rank: number, value: T) => MoeA2AError | undefined;
+}
+
+interface Pending {
+  readonly ranks: readonly number[];
+  readonly mine: unknown;
+  readonly options: GatherOptions<unknown>;
+  readonly timer: ReturnType<typeof setTimeout>;
+  readonly resolve: (values: unknown[]) => void;
+  readonly reject: (error: MoeA2AError) => void;
+}
+
+interface Entry {
+  readonly values: Map<number, unknown>;
+  readonly failures: Map<number, Verdict>;
+  pending?: Pending;
+}
+
+/**
+ * All-gather by key over any wire that broadcasts, without a coordinator.
+ *
+ * A key is used once. Each rank puts its value and completes when it has the others'; one that gives up says so, which
+ * ends the key for everybody, so that no rank waits for a gathering that cannot complete.
+ */
+export class Rendezvous {
+  readonly #rank: number;
+  readonly #size: number;
+  readonly #post: (message: GroupMessage) => void;
+  readonly #peerState: (rank: number) => PeerState;
+  readonly #entries = new Map<string, Entry>();
+  #closed = false;
+
+  constructor(wiring: {
+    readonly rank: number;
+    readonly size: number;
+    readonly post: (message: GroupMessage) => void;
+    readonly peerState: (rank: number) => PeerState;
+  }) {
+    this.#rank = wiring.rank;
+    this.#size = wiring.size;
+    this.#post = wiring.post;
+    this.#peerState = wiring.peerState;
+  }
+
+  /** Whether one of `ranks` has given up on `key` already. */
+  failed(key: string, ranks: readonly number[]): boolean {
+    const entry = this.#entries.get(key);
+    return entry !== undefined && ranks.some((rank) => entry.failures.has(rank));
+  }
+
+  /** Puts `value` and waits for the others'. The result is indexed by rank; ranks that take no part are left empty. */
+  gather<T>(key: string, value: T, options: GatherOptions<T>): Promise<T[]> {
+    if (this.#closed) return Promise.reject(this.#closedError(options.where));
+    const ranks = options.ranks ?? Array.from({ length: this.#size }, (_, rank) => rank);
+    const entry = this.#entry(key);
+    for (const rank of ranks) {
+      const verdict = entry.failures.get(rank);
+      if (verdict) return Promise.reject(fromVerdict(verdict, rank));
+    }
+    entry.values.set(this.#rank, value);
+    return new Promise<T[]>((resolve, reject) => {
+      entry.pending = {
+        ranks,
+        mine: value,
+        options: options as GatherOptions<unknown>,
+        // Ref'd on purpose: a pending gathering keeps the process alive.
+        timer: setTimeout(() => this.#missing(key, entry, "timeout"), options.timeoutMs),
+        resolve: resolve as (values: unknown[]) => void,
+        reject,
+      };
+      this.#post({ kind: "put", from: this.#rank, key, value });
+      this.#advance(key, entry);
+    });
+  }
+
+  /** Takes a message of another rank. */
+  receive(message: GroupMessage): void {
+    if (this.#closed) return;
+    switch (message.kind) {
+      case "hello":
+        this.#repeatFor(message.from);
+        break;
+      case "put": {
+        if (message.to !== undefined && message.to !== this.#rank) break;
+        const entry = this.#entry(message.key);
+        if (entry.failures.has(this.#rank)) break;
+        entry.values.set(message.from, message.value);
+        this.#advance(message.key, entry);
+        break;
+      }
+      case "fail": {
+        if (message.to !== undefined && message.to !== this.#rank) break;
+        const entry = this.#entry(message.key);
+        entry.failures.set(message.from, message.verdict);
+        if (entry.pending?.ranks.includes(message.from)) {
+          this.#settle(entry).reject(fromVerdict(message.verdict, message.from));
+        }
+        break;
+      }
+      case "gone":
+        for (const [key, entry] of this.#entries) this.#advance(key, entry);
+        break;
+    }
+  }
+
+  /** Rejects what is pending; nothing is sent or taken from now on. */
+  close(): void {
+    this.#closed = true;
+    for (const entry of this.#entries.values()) {
+      if (!entry.pending) continue;
+      const { reject, options } = this.#settle(entry);
+      reject(this.#closedError(options.where));
+    }
+    this.#entries.clear();
+  }
+
+  #entry(key: string): Entry {
+    let entry = this.#entries.get(key);
+    if (!entry) this.#entries.set(key, (entry = { values: new Map(), failures: new Map() }));
+    return entry;
+  }
+
+  /** A rank that joined late missed what was broadcast before: say it again, to it alone. */
+  #repeatFor(to: number): void {
+    for (const [key, { pending, failures }] of this.#entries) {
+      if (pending) this.#post({ kind: "put", from: this.#rank, to, key, value: pending.mine });
+      const verdict = failures.get(this.#rank);
+      if (verdict) this.#post({ kind: "fail", from: this.#rank, to, key, verdict });
+    }
+  }
+
+  /** Completes or fails an entry as far as what is known allows. */
+  #advance(key: string, entry: Entry): void {
+    const { pending } = entry;
+    if (!pending) return;
+    for (const rank of pending.ranks) {
+      if (rank === this.#rank || !entry.values.has(rank)) continue;
+      const error = pending.options.check?.(rank, entry.values.get(rank));
+      if (error) {
+        this.#fail(key, entry, error);
+        return;
+      }
+    }
+    if (pending.ranks.every((rank) => entry.values.has(rank))) {
+      this.#entries.delete(key);
+      const values: unknown[] = [];
+      for (const rank of pending.ranks) values[rank] = entry.values.get(rank);
+      this.#settle(entry).resolve(values);
+      return;
+    }
+    const states = pending.ranks
+      .filter((rank) => !entry.values.has(rank))
+      .map((rank) => this.#peerState(rank));
+    if (states.includes("lost")) this.#missing(key, entry, "lost");
+    else if (states.includes("closed")) this.#missing(key, entry, "closed");
+  }
+
+  #missing(key: string, entry: Entry, kind: MissingKind): void {
+    const { pending } = entry;
+    if (!pending) return;
+    const { options } = pending;
+    const missingRanks = pending.ranks.filter(
+      (rank) => !entry.values.has(rank) && (kind === "timeout" || this.#peerState(rank) === kind),
+    );
+    this.#fail(
+      key,
+      entry,
+      missingError({
+        phase: options.phase,
+        round: options.round ?? 0,
+        missingRanks,
+        kind,
+        timeoutMs: options.timeoutMs,
+        rank: this.#rank,
+        where: options.where,
+      }),
+    );
+  }
+
+  #fail(key: string, entry: Entry, error: MoeA2AError): void {
+    const verdict = toVerdict(error);
+    entry.failures.set(this.#rank, verdict);
+    entry.values.clear();
+    const { reject } = this.#settle(entry);
+    this.#post({ kind: "fail", from: this.#rank, key, verdict });
+    reject(error);
+  }
+
+  #settle(entry: Entry): Pending {
+    const pending = entry.pending as Pending;
+    clearTimeout(pending.timer);
+    entry.pending = undefined;
+    return pending;
+  }
+
+  #closedError(where: string): MoeA2AError<"ERR_MOE_A2A_STATE"> {
+    return new MoeA2AError(
+      "ERR_MOE_A2A_STATE",
+      `rank ${this.#rank}, ${where}: this rank has closed its group`,
+      {
+        state: "closed",
+      },
+    );
+  }
+}

@@ -1,0 +1,177 @@
+import { constants } from "node:buffer";
+import { availableParallelism } from "node:os";
+import {
+  accumulatorBytes,
+  argumentError,
+  type Backend,
+  type BackendStatus,
+  CONFIG_FIELDS,
+  type CpuTensor,
+  type CreateOptions,
+  checkConfig,
+  configError,
+  describe,
+  FLAG_STRIDE,
+  type Group,
+  largestCapacity,
+  layoutWorkspace,
+  MoeA2AError,
+  type MoeAllToAll,
+  type MoeAllToAllConfig,
+  memoryGroupOf,
+  planWorkspace,
+  type ResolvedConfig,
+} from "@moe-a2a/core";
+import { RankContext } from "./context.js";
+import { JsMoeAllToAll } from "./instance.js";
+import { Window } from "./memory.js";
+import { wireRound } from "./round-number.js";
+
+/** Options of the CPU backend. */
+export interface JsCreateOptions extends CreateOptions {
+  /** Number of the first round, equal on all ranks: lets tests see round numbers wrap. Default 0. */
+  readonly firstRound?: number;
+}
+
+/** What ranks tell one another at create. */
+interface Introduction {
+  readonly config: ResolvedConfig;
+  readonly firstRound: number;
+  readonly memory: ArrayBufferLike;
+}
+
+function status(): BackendStatus {
+  return {
+    available: true,
+    devices: [{ type: "cpu", id: 0, name: `CPU (${availableParallelism()} threads)` }],
+  };
+}
+
+/** Allocates, where what the plan says can be addressed through one typed array. */
+function allocate(
+  config: ResolvedConfig,
+  bytes: number,
+  what: string,
+  make: (bytes: number) => ArrayBufferLike,
+): ArrayBufferLike {
+  const limit = constants.MAX_LENGTH;
+  if (bytes > limit) {
+    const { maxTokensPerRank: _, ...rest } = config;
+    const largest = largestCapacity(rest, limit, (plan) => Math.max(plan.windowBytes, plan.privateBytes));
+    throw configError(
+      "maxTokensPerRank",
+      config.maxTokensPerRank,
+      `the ${what} would take ${bytes} bytes, but this runtime addresses ${limit}; the largest value that fits is ${largest}`,
+    );
+  }
+  try {
+    return make(bytes);
+  } catch (cause) {
+    throw new MoeA2AError(
+      "ERR_MOE_A2A_CONFIG",
+      `config.maxTokensPerRank is ${config.maxTokensPerRank}: the ${what} of ${bytes} bytes cannot be allocated ` +
+        `(${(cause as Error).message}); planWorkspace() tells what a config takes`,
+      { field: "maxTokensPerRank", value: config.maxTokensPerRank },
+      { cause },
+    );
+  }
+}
+
+/** @throws ERR_MOE_A2A_CONFIG where ranks were created with different configs */
+function checkSame(introductions: readonly Introduction[], rank: number): void {
+  const read = [
+    ...CONFIG_FIELDS.map((field) => [field, (i: Introduction) => i.config[field]] as const),
+    ["firstRound", (i: Introduction) => i.firstRound] as const,
+  ];
+  for (const [field, of] of read) {
+    const values = introductions.map(of);
+    if (values.every((value) => value === values[0])) continue;
+    const list = values.map((value, r) => `rank ${r}: ${describe(value)}`).join(", ");
+    throw new MoeA2AError(
+      "ERR_MOE_A2A_CONFIG",
+      `ranks were created with different configs: config.${field} differs (${list}); it has to be equal on all ranks`,
+      { field, value: values[rank] },
+    );
+  }
+}
+
+async function create(
+  given: MoeAllToAllConfig,
+  group: Group,
+  options: JsCreateOptions = {},
+): Promise<MoeAllToAll<CpuTensor>> {
+  const config = checkConfig(given);
+  const memoryGroup = typeof group === "object" && group !== null ? memoryGroupOf(group) : undefined;
+  if (!memoryGroup) {
+    throw new MoeA2AError(
+      "ERR_MOE_A2A_ARGUMENT",
+      `create(): the group is ${describe(group)}; the js backend takes one of createLocalGroup() or joinThreadGroup()`,
+      { argument: "group" },
+    );
+  }
+  if (group.size !== config.epSize) {
+    throw configError(
+      "epSize",
+      config.epSize,
+      `the group has ${group.size} ranks, and epSize must be that number`,
+    );
+  }
+  const firstRound = options.firstRound ?? 0;
+  if (!Number.isSafeInteger(firstRound) || firstRound < 0) {
+    throw argumentError(
+      group.rank,
+      "options.firstRound",
+      `is ${describe(firstRound)}; it must be an integer >= 0`,
+    );
+  }
+  const layout = layoutWorkspace(config);
+  const memory = allocate(config, layout.windowBytes, "window", (bytes) => memoryGroup.allocate(bytes));
+  const privateMemory = allocate(
+    config,
+    layout.privateBytes,
+    "private memory",
+    (bytes) => new ArrayBuffer(bytes),
+  );
+  initialiseFlags(memory, config, firstRound);
+
+  let instance = memoryGroup.nextInstance();
+  const ranks = Array.from({ length: config.epSize }, (_, r) => r);
+  // Where others have given up on a creation that this rank missed, it meets them at their next one.
+  while (memoryGroup.failed(`create:${instance}`, ranks)) instance = memoryGroup.nextInstance();
+  const introductions = await memoryGroup.gather<Introduction>(
+    `create:${instance}`,
+    { config, firstRound, memory },
+    { timeoutMs: config.timeoutMs, phase: "create", where: "create" },
+  );
+  checkSame(introductions, group.rank);
+  const context = new RankContext({
+    config,
+    layout,
+    rank: group.rank,
+    group: memoryGroup,
+    instance,
+    windows: introductions.map((introduction) => new Window(introduction.memory)),
+    privateMemory,
+    accumulatorBytes: accumulatorBytes(config),
+    firstRound,
+    fillPadding: options.fillPadding === true,
+  });
+  return new JsMoeAllToAll(context, planWorkspace(config));
+}
+
+/** Before peers know the window, its flags say that nobody has reached the first round. */
+function initialiseFlags(memory: ArrayBufferLike, config: ResolvedConfig, firstRound: number): void {
+  const words = new Int32Array(memory);
+  const { lanes } = layoutWorkspace(config);
+  for (const lane of lanes) {
+    for (const region of [lane.dispatchFlags, lane.combineFlags]) {
+      const end = region + FLAG_STRIDE * config.epSize;
+      for (let at = region; at < end; at += FLAG_STRIDE) words[at / 4] = wireRound(firstRound - 1);
+    }
+  }
+}
+
+/** The CPU backend: ranks of a local group on one thread, or of a thread group on worker threads. */
+export const jsBackend: Backend<CpuTensor> & {
+  create(config: MoeAllToAllConfig, group: Group, options?: JsCreateOptions): Promise<MoeAllToAll<CpuTensor>>;
+} = { name: "js", status, create };

@@ -1,0 +1,169 @@
+import {
+  type CheckContext,
+  type MemoryGroupInternals,
+  MoeA2AError,
+  type ResolvedConfig,
+  type WorkspaceLayout,
+} from "@moe-a2a/core";
+import { phaseNumber, writeAbortRecord } from "./abort-record.js";
+import { Lane } from "./lane.js";
+import { Accumulator } from "./loops/sum.js";
+import { ControlWords, type Window } from "./memory.js";
+
+export interface ContextParts {
+  readonly config: ResolvedConfig;
+  readonly layout: WorkspaceLayout;
+  readonly rank: number;
+  readonly group: MemoryGroupInternals;
+  readonly instance: number;
+  readonly windows: readonly Window[];
+  readonly privateMemory: ArrayBufferLike;
+  readonly accumulatorBytes: number;
+  readonly firstRound: number;
+  readonly fillPadding: boolean;
+}
+
+/** Why an instance cannot go on before a reset. */
+export interface Failure {
+  readonly error: MoeA2AError;
+  /** Whether the caller has heard of it; until then calls fail through `ready()`, not by throwing. */
+  told: boolean;
+}
+
+/** What the parts of one rank's instance share. */
+export class RankContext {
+  readonly config: ResolvedConfig;
+  readonly layout: WorkspaceLayout;
+  readonly rank: number;
+  readonly group: MemoryGroupInternals;
+  readonly instance: number;
+  readonly windows: readonly Window[];
+  readonly own: Window;
+  readonly control: ControlWords;
+  readonly privateMemory: ArrayBufferLike;
+  readonly accumulator: Accumulator;
+  readonly lanes: readonly Lane[];
+  readonly checks: CheckContext;
+  readonly fillPadding: boolean;
+  readonly maxTargets: number;
+  readonly isActive: Uint8Array;
+  activeRanks: readonly number[];
+  generation = 0;
+  failure: Failure | undefined;
+  state: "open" | "resetting" | "closed" = "open";
+  /** Per lane, the last phase that completed here; tells peers which of their phases a failure leaves alone. */
+  readonly completed: number[];
+
+  constructor(parts: ContextParts) {
+    const { config, layout, rank, privateMemory } = parts;
+    this.config = config;
+    this.layout = layout;
+    this.rank = rank;
+    this.group = parts.group;
+    this.instance = parts.instance;
+    this.windows = parts.windows;
+    this.own = parts.windows[rank] as Window;
+    this.control = new ControlWords(layout);
+    this.privateMemory = privateMemory;
+    this.accumulator = new Accumulator(privateMemory, layout.accumulator, parts.accumulatorBytes);
+    this.lanes = layout.lanes.map(
+      (_, l) => new Lane(l as 0 | 1, layout, config, privateMemory, parts.firstRound),
+    );
+    this.checks = { config, rank, device: "cpu" };
+    this.fillPadding = parts.fillPadding;
+    this.maxTargets = layout.maxTargets;
+    this.isActive = new Uint8Array(config.epSize).fill(1);
+    this.activeRanks = Object.freeze(Array.from({ length: config.epSize }, (_, r) => r));
+    this.completed = this.lanes.map(() => phaseNumber(parts.firstRound - 1, "combine"));
+  }
+
+  /** Takes a new membership, and clears what failed before. */
+  startGeneration(generation: number, activeRanks: readonly number[], nextRounds: readonly number[]): void {
+    this.generation = generation;
+    this.activeRanks = Object.freeze([...activeRanks]);
+    this.isActive.fill(0);
+    for (const rank of activeRanks) this.isActive[rank] = 1;
+    this.failure = undefined;
+    for (const lane of this.lanes) {
+      lane.nextRound = nextRounds[lane.index] as number;
+      lane.current = undefined;
+      this.completed[lane.index] = phaseNumber(lane.nextRound - 1, "combine");
+    }
+  }
+
+  /** Whether a reset of the others has left this rank out. */
+  isLeftOut(): boolean {
+    return Atomics.load(this.own.words, this.control.generation) !== this.generation;
+  }
+
+  /** Whether `peer` has left for good: its instance or group closed, or its thread ended. */
+  departure(peer: number): "closed" | "lost" | undefined {
+    const state = this.group.peerState(peer);
+    if (state === "lost" || state === "closed") return state;
+    return Atomics.load(this.own.words, this.control.closed(this.layout, peer)) === 0 ? undefined : "closed";
+  }
+
+  /** Fails the instance until its next reset. Only the first failure counts, and is what later errors name as cause. */
+  fail(error: MoeA2AError, options: { readonly told: boolean; readonly tellPeers: boolean }): void {
+    if (this.failure) {
+      this.failure.told ||= options.told;
+      return;
+    }
+    this.failure = { error, told: options.told };
+    if (options.tellPeers) {
+      for (const peer of this.activeRanks) {
+        if (peer === this.rank) continue;
+        writeAbortRecord(this.windows[peer] as Window, this.layout, this.control, this.rank, {
+          error,
+          generation: this.generation,
+          completed: this.completed,
+        });
+        this.group.ring(peer);
+      }
+    }
+    this.giveUpRounds(error);
+  }
+
+  /** Ends what is in flight on this rank with `error`. */
+  giveUpRounds(error: MoeA2AError): void {
+    for (const lane of this.lanes) lane.current?.giveUp(error);
+    this.group.ring(this.rank);
+  }
+
+  /** A STATE error: which call, in which state, what to do, and the first failure. */
+  stateError(call: string, state: string, problem: string): MoeA2AError<"ERR_MOE_A2A_STATE"> {
+    const cause = this.failure ? { cause: this.failure.error } : undefined;
+    return new MoeA2AError("ERR_MOE_A2A_STATE", `rank ${this.rank}: ${call}: ${problem}`, { state }, cause);
+  }
+
+  /** @throws ERR_MOE_A2A_STATE where the instance takes no new phase */
+  checkUsable(call: string): void {
+    if (this.state === "closed") {
+      throw this.stateError(
+        call,
+        "closed",
+        "this instance is closed; only close() is allowed, create a new one",
+      );
+    }
+    if (this.state === "resetting") {
+      throw this.stateError(call, "resetting", "a reset() is under way; await it first");
+    }
+    if (this.failure?.told) {
+      const first = this.failure.error;
+      throw this.stateError(
+        call,
+        "failed",
+        `this instance has failed (${first.code}: ${first.message}); only reset(), abort() and close() are allowed`,
+      );
+    }
+    if (this.isLeftOut()) throw this.leftOutError(call);
+  }
+
+  leftOutError(call: string): MoeA2AError<"ERR_MOE_A2A_STATE"> {
+    return this.stateError(
+      call,
+      "leftOut",
+      "a reset() of the other ranks has left this rank out; it takes part again after a reset() on every rank that names it",
+    );
+  }
+}

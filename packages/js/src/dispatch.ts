@@ -1,0 +1,205 @@
+import {
+  bytesPerElement,
+  type CheckedDispatch,
+  type Combine,
+  CPU,
+  type CpuTensor,
+  checkCombine,
+  checkCombineRow,
+  type Dispatch,
+  type DispatchReport,
+  type DType,
+  type MoeA2AError,
+  numElements,
+  type ReadyOptions,
+} from "@moe-a2a/core";
+import { JsCombine } from "./combine.js";
+import type { RankContext } from "./context.js";
+import type { Lane } from "./lane.js";
+import { PhaseWait } from "./phase.js";
+import { spoilDispatch, takeDispatch } from "./receive.js";
+import type { DroppedEntries } from "./routing.js";
+import { settle, settleSync } from "./settle.js";
+import { tensorAt } from "./tensors.js";
+
+export interface DispatchParts {
+  readonly context: RankContext;
+  readonly lane: Lane;
+  readonly round: number;
+  readonly checked: CheckedDispatch;
+  readonly payloadDTypes: readonly DType[];
+  readonly hasStats: boolean;
+  /** Of each payload, in this rank's window. */
+  readonly offsets: readonly number[];
+  readonly dropped: DroppedEntries;
+  readonly tokensSent: number;
+}
+
+/** A round of the CPU backend. */
+export class JsDispatch implements Dispatch<CpuTensor> {
+  readonly #parts: DispatchParts;
+  readonly #phase: PhaseWait;
+  #report: DispatchReport | undefined;
+  #shown = false;
+  #recv: readonly CpuTensor[] | undefined;
+  #combine: JsCombine | undefined;
+
+  constructor(parts: DispatchParts) {
+    this.#parts = parts;
+    const { context, lane } = parts;
+    this.#phase = new PhaseWait({
+      context,
+      lane,
+      phase: "dispatch",
+      round: parts.round,
+      arrivals: lane.arrivals,
+      exchanges: true,
+      complete: () => {
+        takeDispatch(context, lane, parts);
+        this.#report = this.#makeReport();
+      },
+      spoil: () => spoilDispatch(context, lane, parts),
+    });
+  }
+
+  get recv(): readonly CpuTensor[] {
+    this.#checkShown("recv");
+    if (!this.#recv) {
+      const { context, checked, payloadDTypes, offsets } = this.#parts;
+      this.#recv = payloadDTypes.map((dtype, p) => {
+        const columns = checked.rowBytes[p]! / bytesPerElement(dtype);
+        return tensorAt(context.own.memory, offsets[p]!, dtype, [
+          context.config.epSize,
+          checked.maxTokens,
+          columns,
+        ]);
+      });
+    }
+    return this.#recv;
+  }
+
+  get recvCounts(): CpuTensor {
+    this.#checkShown("recvCounts");
+    return {
+      dtype: "int32",
+      shape: [this.#parts.context.config.epSize],
+      device: CPU,
+      data: this.#parts.lane.recvCounts,
+    };
+  }
+
+  get expertStats(): CpuTensor | undefined {
+    this.#checkShown("expertStats");
+    const { context, lane, checked, hasStats } = this.#parts;
+    if (!hasStats) return undefined;
+    const shape = [context.config.epSize, checked.statsLength];
+    return { dtype: "int32", shape, device: CPU, data: lane.gatheredStats.subarray(0, numElements(shape)) };
+  }
+
+  combineBuffer(hiddenSize: number, dtype: DType): CpuTensor {
+    this.#checkShown("combineBuffer()");
+    const { context, lane, checked } = this.#parts;
+    checkCombineRow(context.checks, "combineBuffer()", hiddenSize, dtype);
+    return tensorAt(context.own.memory, lane.at.combine, dtype, [
+      context.config.epSize,
+      checked.maxTokens,
+      hiddenSize,
+    ]);
+  }
+
+  async ready(options?: ReadyOptions): Promise<DispatchReport> {
+    await settle(this.#parts.context, this.#phase, options);
+    return this.#show();
+  }
+
+  readySync(): DispatchReport {
+    settleSync(this.#parts.context, this.#phase, "Dispatch.readySync()");
+    return this.#show();
+  }
+
+  combine(expertOutput: CpuTensor, options?: { readonly out?: CpuTensor }): Combine<CpuTensor> {
+    const { context, lane, round, checked } = this.#parts;
+    if (this.#combine) {
+      throw context.stateError(
+        "combine()",
+        "combined",
+        `round ${round} was combined already; a dispatch combines once`,
+      );
+    }
+    this.#checkShown("combine()");
+    context.checkUsable("combine()");
+    const combine = checkCombine(context.checks, checked, expertOutput, options?.out);
+    this.#combine = JsCombine.start({
+      context,
+      lane,
+      round,
+      checked,
+      combine,
+      expertOutput,
+      out: options?.out,
+    });
+    return this.#combine;
+  }
+
+  /** What keeps the lane busy, or undefined once it is free for the next round. */
+  get unfinished(): string | undefined {
+    if (this.#combine)
+      return this.#combine.poll() ? undefined : "its combine is not ready; await its ready() first";
+    return this.#phase.outcome === "failed"
+      ? undefined
+      : "it was not combined; call combine() and await its ready() first";
+  }
+
+  /** The combine, once there is one. */
+  get combined(): JsCombine | undefined {
+    return this.#combine;
+  }
+
+  /** Whether the instance had failed before anything of this round was sent. */
+  hasFailed(): boolean {
+    return this.#phase.hasFailed();
+  }
+
+  /** Settles what is pending with `error`. */
+  giveUp(error: MoeA2AError): void {
+    this.#phase.giveUp(error);
+    this.#combine?.giveUp(error);
+  }
+
+  #makeReport(): DispatchReport {
+    const { lane, round, dropped, tokensSent } = this.#parts;
+    return {
+      round,
+      lane: lane.index,
+      tokensSent,
+      tokensReceived: lane.recvCounts.reduce((sum, count) => sum + count, 0),
+      droppedEntries: dropped,
+      waitMs: lane.arrivals.waitMs(),
+    };
+  }
+
+  #show(): DispatchReport {
+    this.#shown = true;
+    return this.#report as DispatchReport;
+  }
+
+  /** What arrived may be looked at from `ready()` until the lane's next dispatch. */
+  #checkShown(what: string): void {
+    const { context, lane, round } = this.#parts;
+    if (!this.#shown) {
+      const { error } = this.#phase;
+      const state = error ? "failed" : "dispatched";
+      const problem = error
+        ? `the dispatch of round ${round} failed (${error.code}), so there is nothing to see`
+        : `round ${round} is not known to have arrived; await ready() first`;
+      throw context.stateError(what, state, problem);
+    }
+    if (lane.current !== this) {
+      throw context.stateError(
+        what,
+        "over",
+        `round ${round} is over; its lane has gone on, or reset() has given it up`,
+      );
+    }
+  }
+}

@@ -1,0 +1,157 @@
+import {
+  type CheckedCombine,
+  type CheckedDispatch,
+  COMBINE_HEADER_BYTES,
+  DISPATCH_HEADER_BYTES,
+  DTYPES,
+  MoeA2AError,
+} from "@moe-a2a/core";
+import type { Lane } from "./lane.js";
+import type { Window } from "./memory.js";
+import { wireRound } from "./round-number.js";
+
+/** Words of a dispatch header. Row bytes take eight words from `rowBytes` on. */
+const DISPATCH = {
+  generation: 0,
+  round: 1,
+  maxTokens: 2,
+  payloadCount: 3,
+  rowBytes: 4,
+  statsLength: 12,
+  count: 13,
+} as const;
+
+/** Words of a combine header. */
+const COMBINE = { generation: 0, round: 1, hiddenSize: 2, dtype: 3 } as const;
+
+/** Which copy of double-buffered regions a round uses: a peer one phase ahead writes the other. */
+export function bufferOf(round: number): number {
+  return wireRound(round) & 1;
+}
+
+function dispatchHeader(lane: Lane, round: number, source: number, ranks: number): number {
+  return (lane.at.dispatchHeaders + (bufferOf(round) * ranks + source) * DISPATCH_HEADER_BYTES) / 4;
+}
+
+function combineHeader(lane: Lane, source: number): number {
+  return (lane.at.combineHeaders + source * COMBINE_HEADER_BYTES) / 4;
+}
+
+/** Where a message stands: which lane, which round, from whom, among how many ranks. */
+export interface HeaderPlace {
+  readonly lane: Lane;
+  readonly round: number;
+  readonly source: number;
+  readonly ranks: number;
+}
+
+/** Writes what this rank believes about a round, and how many rows it sent there, into a peer's window. */
+export function writeDispatchHeader(
+  { words }: Window,
+  { lane, round, source, ranks }: HeaderPlace,
+  generation: number,
+  checked: CheckedDispatch,
+  count: number,
+): void {
+  const at = dispatchHeader(lane, round, source, ranks);
+  words[at + DISPATCH.generation] = generation;
+  words[at + DISPATCH.round] = wireRound(round);
+  words[at + DISPATCH.maxTokens] = checked.maxTokens;
+  words[at + DISPATCH.payloadCount] = checked.rowBytes.length;
+  for (let p = 0; p < checked.rowBytes.length; p++) words[at + DISPATCH.rowBytes + p] = checked.rowBytes[p]!;
+  words[at + DISPATCH.statsLength] = checked.statsLength;
+  words[at + DISPATCH.count] = count;
+}
+
+/** Rows that `source` sent to the window's rank. */
+export function readCount({ words }: Window, { lane, round, source, ranks }: HeaderPlace): number {
+  return words[dispatchHeader(lane, round, source, ranks) + DISPATCH.count]!;
+}
+
+export function writeCombineHeader(
+  { words }: Window,
+  { lane, round, source }: HeaderPlace,
+  generation: number,
+  checked: CheckedCombine,
+): void {
+  const at = combineHeader(lane, source);
+  words[at + COMBINE.generation] = generation;
+  words[at + COMBINE.round] = wireRound(round);
+  words[at + COMBINE.hiddenSize] = checked.hiddenSize;
+  words[at + COMBINE.dtype] = DTYPES.indexOf(checked.dtype);
+}
+
+type Read = (words: Int32Array, at: number) => unknown;
+
+/** The fields on which ranks have to agree, in the order in which a disagreement is reported. */
+const dispatchFields: readonly (readonly [field: string, read: Read])[] = [
+  ["generation", (words, at) => words[at + DISPATCH.generation]],
+  ["round", (words, at) => words[at + DISPATCH.round]],
+  ["runtimeMaxTokensPerRank", (words, at) => words[at + DISPATCH.maxTokens]],
+  ["payloadCount", (words, at) => words[at + DISPATCH.payloadCount]],
+  [
+    "rowBytes",
+    (words, at) =>
+      Array.from(
+        words.subarray(at + DISPATCH.rowBytes, at + DISPATCH.rowBytes + words[at + DISPATCH.payloadCount]!),
+      ),
+  ],
+  ["expertStatsLength", (words, at) => words[at + DISPATCH.statsLength]],
+];
+
+const combineFields: readonly (readonly [field: string, read: Read])[] = [
+  ["generation", (words, at) => words[at + COMBINE.generation]],
+  ["round", (words, at) => words[at + COMBINE.round]],
+  ["hiddenSize", (words, at) => words[at + COMBINE.hiddenSize]],
+  ["dtype", (words, at) => DTYPES[words[at + COMBINE.dtype]!]],
+];
+
+/** Words that have to be equal; those of row bytes only as far as there are payloads. */
+function sameDispatch(words: Int32Array, a: number, b: number): boolean {
+  for (let w = 0; w <= DISPATCH.payloadCount; w++) if (words[a + w] !== words[b + w]) return false;
+  for (let p = 0; p < words[a + DISPATCH.payloadCount]!; p++) {
+    if (words[a + DISPATCH.rowBytes + p] !== words[b + DISPATCH.rowBytes + p]) return false;
+  }
+  return words[a + DISPATCH.statsLength] === words[b + DISPATCH.statsLength];
+}
+
+function sameCombine(words: Int32Array, a: number, b: number): boolean {
+  for (let w = 0; w <= COMBINE.dtype; w++) if (words[a + w] !== words[b + w]) return false;
+  return true;
+}
+
+/**
+ * Compares what all active ranks said about a phase. Every rank sees every header, so all come to the same result.
+ *
+ * @returns a MISMATCH error that lists every rank's value, or undefined where all agree
+ */
+export function disagreement(
+  { words }: Window,
+  phase: "dispatch" | "combine",
+  place: Omit<HeaderPlace, "source"> & { readonly rank: number; readonly activeRanks: readonly number[] },
+): MoeA2AError<"ERR_MOE_A2A_MISMATCH"> | undefined {
+  const { lane, round, ranks, rank, activeRanks } = place;
+  const at = (source: number): number =>
+    phase === "dispatch" ? dispatchHeader(lane, round, source, ranks) : combineHeader(lane, source);
+  const same = phase === "dispatch" ? sameDispatch : sameCombine;
+  const mine = at(rank);
+  let agreed = true;
+  for (const source of activeRanks) agreed &&= same(words, mine, at(source));
+  if (agreed) return undefined;
+
+  const fields = phase === "dispatch" ? dispatchFields : combineFields;
+  for (const [field, read] of fields) {
+    const values: unknown[] = new Array(ranks).fill(undefined);
+    for (const source of activeRanks) values[source] = read(words, at(source));
+    const texts = activeRanks.map((source) => JSON.stringify(values[source]) ?? "undefined");
+    if (texts.every((text) => text === texts[0])) continue;
+    const list = activeRanks.map((source, i) => `rank ${source}: ${texts[i]}`).join(", ");
+    return new MoeA2AError(
+      "ERR_MOE_A2A_MISMATCH",
+      `rank ${rank}, ${phase} of round ${round}: ranks disagree on ${field} (${list}); it has to be equal on all ranks. ` +
+        "Call reset() on all of them to go on",
+      { field, values },
+    );
+  }
+  throw new Error("headers differ in no field that ranks agree on");
+}

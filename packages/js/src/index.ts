@@ -1,0 +1,1 @@
+export { type JsCreateOptions, jsBackend } from "./backend.js";

@@ -1,0 +1,58 @@
+import { FLAG_STRIDE, type LaneLayout, type ResolvedConfig, type WorkspaceLayout } from "@moe-a2a/core";
+import { Arrivals } from "./arrivals.js";
+import type { JsDispatch } from "./dispatch.js";
+
+/** One lane of one rank: where its regions lie, its private memory, and the round that it is in. */
+export class Lane {
+  readonly index: 0 | 1;
+  readonly at: LaneLayout;
+  readonly recvCounts: Int32Array;
+  readonly gatheredStats: Int32Array;
+  readonly entryRanks: Uint8Array;
+  readonly entrySlots: Int32Array;
+  readonly entryCounts: Uint8Array;
+  readonly sendCounts: Int32Array;
+  readonly lastTokens: Int32Array;
+  readonly runStarts: Int32Array;
+  readonly runSlots: Int32Array;
+  readonly privateMemory: ArrayBufferLike;
+  readonly outputOffset: number;
+  readonly arrivals: Arrivals;
+  /** The round that the next dispatch starts; grows for ever, its low 32 bits go over the wire. */
+  nextRound: number;
+  /** The round that was dispatched last, finished or not. */
+  current: JsDispatch | undefined;
+
+  constructor(
+    index: 0 | 1,
+    layout: WorkspaceLayout,
+    config: ResolvedConfig,
+    privateMemory: ArrayBufferLike,
+    firstRound: number,
+  ) {
+    const at = layout.lanes[index] as LaneLayout;
+    const { epSize: R, maxTokensPerRank: M } = config;
+    const entries = M * layout.maxTargets;
+    this.index = index;
+    this.at = at;
+    this.privateMemory = privateMemory;
+    this.recvCounts = new Int32Array(privateMemory, at.recvCounts, R);
+    this.gatheredStats = new Int32Array(privateMemory, at.gatheredStats, R * config.maxExpertStats);
+    this.entryRanks = new Uint8Array(privateMemory, at.entryRanks, entries);
+    this.entrySlots = new Int32Array(privateMemory, at.entrySlots, entries);
+    this.entryCounts = new Uint8Array(privateMemory, at.entryCounts, M);
+    this.sendCounts = new Int32Array(privateMemory, at.sendCounts, R);
+    this.lastTokens = new Int32Array(privateMemory, at.lastTokens, R);
+    this.runStarts = new Int32Array(privateMemory, at.runs, R);
+    this.runSlots = new Int32Array(privateMemory, at.runs + 4 * R, R);
+    this.outputOffset = at.output;
+    this.arrivals = new Arrivals(R);
+    this.nextRound = firstRound;
+  }
+
+  /** Word index of the flag by which `source` says which round it has reached in a phase. */
+  flag(phase: "dispatch" | "combine", source: number): number {
+    const region = phase === "dispatch" ? this.at.dispatchFlags : this.at.combineFlags;
+    return (region + source * FLAG_STRIDE) / 4;
+  }
+}

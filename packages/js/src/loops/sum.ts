@@ -1,0 +1,107 @@
+import { type CombineDType, float16ToFloat32 } from "@moe-a2a/core";
+
+/** One row's running sum in float32, the addend widened to float32, and the bits of both. */
+export class Accumulator {
+  readonly sum: Float32Array;
+  readonly sumBits: Int32Array;
+  readonly addend: Float32Array;
+  readonly addendBits: Int32Array;
+
+  constructor(memory: ArrayBufferLike, offset: number, bytes: number) {
+    this.sum = new Float32Array(memory, offset, bytes / 4);
+    this.sumBits = new Int32Array(memory, offset, bytes / 4);
+    this.addend = new Float32Array(memory, offset + bytes, bytes / 4);
+    this.addendBits = new Int32Array(memory, offset + bytes, bytes / 4);
+  }
+}
+
+let float16Table: Float32Array | undefined;
+
+/** Every float16 widened, made at first use: a look-up beats the arithmetic, and is exact for subnormals too. */
+function float16Values(): Float32Array {
+  if (!float16Table) {
+    float16Table = new Float32Array(65536);
+    for (let bits = 0; bits < 65536; bits++) float16Table[bits] = float16ToFloat32(bits);
+  }
+  return float16Table;
+}
+
+/** Sets the first `n` sums to +0. */
+export function clearSum(acc: Accumulator, n: number): void {
+  acc.sum.fill(0, 0, n);
+}
+
+/** Adds the `n` elements of `row` from `offset` on. Float32Array rounds each sum to float32, as the contract wants. */
+export function addRow(
+  acc: Accumulator,
+  row: Float32Array | Uint16Array,
+  offset: number,
+  n: number,
+  dtype: CombineDType,
+): void {
+  const { sum, addend, addendBits } = acc;
+  if (dtype === "float32") {
+    for (let i = 0; i < n; i++) sum[i] = sum[i]! + row[offset + i]!;
+    return;
+  }
+  if (dtype === "bfloat16") {
+    for (let i = 0; i < n; i++) addendBits[i] = row[offset + i]! << 16;
+    for (let i = 0; i < n; i++) sum[i] = sum[i]! + addend[i]!;
+    return;
+  }
+  const table = float16Values();
+  for (let i = 0; i < n; i++) sum[i] = sum[i]! + table[row[offset + i]!]!;
+}
+
+/** Rounds the first `n` sums to `dtype`, to nearest even, and stores them. */
+export function storeSum(
+  acc: Accumulator,
+  out: Float32Array | Uint16Array,
+  offset: number,
+  n: number,
+  dtype: CombineDType,
+): void {
+  if (dtype === "float32") {
+    for (let i = 0; i < n; i++) out[offset + i] = acc.sum[i]!;
+    return;
+  }
+  const { sumBits } = acc;
+  if (dtype === "bfloat16") {
+    for (let i = 0; i < n; i++) {
+      const bits = sumBits[i]!;
+      const nan = (bits & 0x7fffffff) > 0x7f800000;
+      out[offset + i] = nan ? 0x7fc0 : (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
+    }
+    return;
+  }
+  for (let i = 0; i < n; i++) out[offset + i] = float16Bits(sumBits[i]!);
+}
+
+/** Float32 bits to float16 bits, to nearest even. */
+function float16Bits(bits: number): number {
+  const sign = (bits >>> 16) & 0x8000;
+  const magnitude = bits & 0x7fffffff;
+  if (magnitude > 0x7f800000) return 0x7e00;
+  // From 65520 on, values round to infinity.
+  if (magnitude >= 0x477ff000) return sign | 0x7c00;
+  if (magnitude >= 0x38800000) {
+    // Normal: move the exponent's bias from 127 to 15 and round the 13 bits that go.
+    const rebased = magnitude - 0x38000000;
+    return sign | ((rebased + 0x0fff + ((rebased >>> 13) & 1)) >>> 13);
+  }
+  // Subnormal: shift the full significand; below half of the smallest subnormal everything rounds to zero.
+  const shift = 126 - (magnitude >>> 23);
+  if (shift > 24) return sign;
+  const significand = (magnitude & 0x7fffff) | 0x800000;
+  const kept = significand >>> shift;
+  const rest = significand & ((1 << shift) - 1);
+  const half = 1 << (shift - 1);
+  return sign | (kept + (rest > half || (rest === half && (kept & 1) === 1) ? 1 : 0));
+}
+
+const NAN_BITS = { bfloat16: 0x7fc0, float16: 0x7e00 } as const;
+
+/** Fills all elements with NaN. */
+export function fillNaN(out: Float32Array | Uint16Array, dtype: CombineDType): void {
+  out.fill(dtype === "float32" ? Number.NaN : NAN_BITS[dtype]);
+}

@@ -1,0 +1,23 @@
+import { alignUp, type WorkspaceLayout } from "@moe-a2a/core";
+import { bufferOf } from "./headers.js";
+import type { Lane } from "./lane.js";
+
+/**
+ * Byte offset in a window of slot `[source, 0]` of payload `p`, in the receive buffer of `round`. Payloads follow one
+ * another as `[epSize, maxTokens, rowBytes]`, each from an aligned start; the region holds every split of the config's
+ * bytes per token.
+ */
+export function payloadOffsets(
+  layout: WorkspaceLayout,
+  lane: Lane,
+  round: number,
+  shape: { readonly ranks: number; readonly maxTokens: number; readonly rowBytes: readonly number[] },
+): number[] {
+  const offsets: number[] = [];
+  let at = lane.at.recv + bufferOf(round) * layout.recvBufferBytes;
+  for (const bytes of shape.rowBytes) {
+    offsets.push(at);
+    at = alignUp(at + shape.ranks * shape.maxTokens * bytes);
+  }
+  return offsets;
+}

@@ -1,0 +1,140 @@
+import { type MissingKind, type MoeA2AError, missingError } from "@moe-a2a/core";
+import { type AbortRecord, phaseNumber, readAbortRecord } from "./abort-record.js";
+import type { Arrivals } from "./arrivals.js";
+import type { RankContext } from "./context.js";
+import { disagreement } from "./headers.js";
+import type { Lane } from "./lane.js";
+
+export interface PhaseParts {
+  readonly context: RankContext;
+  readonly lane: Lane;
+  readonly phase: "dispatch" | "combine";
+  readonly round: number;
+  readonly arrivals: Arrivals;
+  /** Whether anything is exchanged; a combine without slots is not. */
+  readonly exchanges: boolean;
+  /** Takes what arrived; runs once, when all ranks have come and agree. */
+  readonly complete: () => void;
+  /** Makes the outputs of this phase look failed; runs once. */
+  readonly spoil: () => void;
+}
+
+/** This rank's half of one phase: whether it may send, waiting, agreement, and the verdict. */
+export class PhaseWait {
+  readonly #parts: PhaseParts;
+  readonly #number: number;
+  /** A `performance.now()`. */
+  readonly deadline: number;
+  outcome: "pending" | "done" | "failed" = "pending";
+  error: MoeA2AError | undefined;
+
+  constructor(parts: PhaseParts) {
+    this.#parts = parts;
+    this.#number = phaseNumber(parts.round, parts.phase);
+    this.deadline = performance.now() + parts.context.config.timeoutMs;
+    parts.arrivals.begin(parts.context);
+  }
+
+  /** Whether the instance has failed before this phase sent anything; it then fails with that verdict. */
+  hasFailed(): boolean {
+    const { context } = this.#parts;
+    const record = context.failure ? undefined : this.#verdict();
+    if (record) context.fail(record.error, { told: false, tellPeers: false });
+    if (context.failure) this.giveUp(context.failure.error);
+    return this.outcome === "failed";
+  }
+
+  /** Moves the phase on as far as possible without waiting; true once it is settled. */
+  poll(): boolean {
+    if (this.outcome !== "pending") return true;
+    const { context } = this.#parts;
+    if (context.isLeftOut()) return this.#fail(this.#leftOut(), false);
+    const here = this.#look();
+    const error = here ? this.#disagreement() : undefined;
+    if (error) return this.#fail(error, true);
+    const record = this.#verdict();
+    // Who disagrees sees for itself once all have arrived, with every rank's value.
+    const willSee = !here && record?.code === "ERR_MOE_A2A_MISMATCH" && performance.now() < this.deadline;
+    if (record && !willSee) return this.#fail(record.error, false);
+    if (!here) return this.#findMissing();
+    this.#finish();
+    return true;
+  }
+
+  /** Settles a pending phase with `error`. */
+  giveUp(error: MoeA2AError): void {
+    if (this.outcome !== "pending") return;
+    this.outcome = "failed";
+    this.error = error;
+    this.#parts.spoil();
+  }
+
+  #look(): boolean {
+    const { context, lane, phase, round, arrivals, exchanges } = this.#parts;
+    return !exchanges || arrivals.look(context, lane, phase, round);
+  }
+
+  #disagreement(): MoeA2AError | undefined {
+    const { context, lane, phase, round, exchanges } = this.#parts;
+    if (!exchanges) return undefined;
+    const { rank, activeRanks, config } = context;
+    return disagreement(context.own, phase, { lane, round, ranks: config.epSize, rank, activeRanks });
+  }
+
+  /** A peer's verdict on this phase or an earlier one; one on a later phase leaves this phase alone. */
+  #verdict(): AbortRecord | undefined {
+    const { context, lane } = this.#parts;
+    const { own, layout, control, activeRanks, generation } = context;
+    const record = readAbortRecord(own, layout, control, activeRanks, generation);
+    return record && ((record.completed[lane.index]! - this.#number) | 0) < 0 ? record : undefined;
+  }
+
+  #finish(): void {
+    const { context, lane, complete } = this.#parts;
+    complete();
+    // What a reset that left this rank out let others overwrite meanwhile must not pass as good.
+    if (context.isLeftOut()) {
+      this.#fail(this.#leftOut(), false);
+      return;
+    }
+    this.outcome = "done";
+    context.completed[lane.index] = this.#number;
+  }
+
+  #leftOut(): MoeA2AError {
+    return this.#parts.context.leftOutError(`${this.#parts.phase} of round ${this.#parts.round}`);
+  }
+
+  /** Fails the instance, and with it this phase. */
+  #fail(error: MoeA2AError, tellPeers: boolean): true {
+    const { context } = this.#parts;
+    context.fail(error, { told: false, tellPeers });
+    this.giveUp(context.failure?.error ?? error);
+    return true;
+  }
+
+  /** Fails the phase where a missing rank has left, or the time is up. */
+  #findMissing(): boolean {
+    const { context, phase, round, arrivals } = this.#parts;
+    const departures = arrivals.missingRanks(context).map((peer) => context.departure(peer));
+    const late = performance.now() >= this.deadline;
+    if (!late && !departures.includes("lost") && !departures.includes("closed")) return false;
+    // A rank that left, or came at the last moment, stored its flag first: look once more before giving it up.
+    if (this.#look()) return this.poll();
+    const missing = arrivals.missingRanks(context);
+    const left = (how: MissingKind) => missing.filter((peer) => context.departure(peer) === how);
+    const kind: MissingKind | undefined =
+      left("lost").length > 0 ? "lost" : left("closed").length > 0 ? "closed" : late ? "timeout" : undefined;
+    if (!kind) return false;
+    const error = missingError({
+      phase,
+      round,
+      missingRanks: kind === "timeout" ? missing : left(kind),
+      kind,
+      timeoutMs: context.config.timeoutMs,
+      rank: context.rank,
+      where: `${phase} of round ${round}`,
+    });
+    return this.#fail(error, true);
+  }
+}

@@ -1,0 +1,90 @@
+import type { CheckedDispatch, CombineDType, CpuTensor } from "@moe-a2a/core";
+import type { RankContext } from "./context.js";
+import { bufferOf, readCount } from "./headers.js";
+import type { Lane } from "./lane.js";
+import { addRow, clearSum, fillNaN, storeSum } from "./loops/sum.js";
+import type { Window } from "./memory.js";
+
+/** What of a dispatch the receiving side needs. */
+export interface Receiving {
+  readonly round: number;
+  readonly checked: CheckedDispatch;
+  /** Of each payload, in this rank's window. */
+  readonly offsets: readonly number[];
+}
+
+/** Takes counts and statistics into private memory, where no peer writes, and makes padding look like padding. */
+export function takeDispatch(context: RankContext, lane: Lane, { round, checked, offsets }: Receiving): void {
+  const { own, config, isActive, layout } = context;
+  const ranks = config.epSize;
+  for (let source = 0; source < ranks; source++) {
+    const active = isActive[source] === 1;
+    lane.recvCounts[source] = active ? readCount(own, { lane, round, source, ranks }) : 0;
+    const mine = source * checked.statsLength;
+    const theirs = (lane.at.expertStats + (bufferOf(round) * ranks + source) * layout.statsRowBytes) / 4;
+    for (let i = 0; i < checked.statsLength; i++) {
+      lane.gatheredStats[mine + i] = active ? own.words[theirs + i]! : 0;
+    }
+  }
+  fillPadding(context, lane, { round, checked, offsets });
+}
+
+/** Makes a failed dispatch look like an empty round. */
+export function spoilDispatch(context: RankContext, lane: Lane, receiving: Receiving): void {
+  lane.recvCounts.fill(0);
+  lane.gatheredStats.fill(0);
+  fillPadding(context, lane, receiving);
+}
+
+/** Fills the padding slots of the expert-id payload, and with the debug switch those of the others. */
+function fillPadding(context: RankContext, lane: Lane, { checked, offsets }: Receiving): void {
+  const { own, config } = context;
+  const { maxTokens } = checked;
+  for (let p = 0; p < checked.rowBytes.length; p++) {
+    const isIds = p === checked.expertIdPayloadIndex;
+    if (!isIds && !context.fillPadding) continue;
+    const rowBytes = checked.rowBytes[p]!;
+    for (let source = 0; source < config.epSize; source++) {
+      const from = offsets[p]! + (source * maxTokens + lane.recvCounts[source]!) * rowBytes;
+      const to = offsets[p]! + (source + 1) * maxTokens * rowBytes;
+      if (isIds) own.words.fill(checked.invalidTokenExpertId, from / 4, to / 4);
+      else own.bytes.fill(0xff, from, to);
+    }
+  }
+}
+
+/** What of a combine the summing side needs. */
+export interface Summing {
+  readonly numLocalTokens: number;
+  readonly maxTokens: number;
+  readonly hiddenSize: number;
+  readonly dtype: CombineDType;
+  readonly output: CpuTensor;
+}
+
+/**
+ * Sums each local token's results: float32 from +0, in ascending k over the entries that stand first for their rank,
+ * rounded once. The rows are read where their owners left them.
+ */
+export function takeCombine(context: RankContext, lane: Lane, summing: Summing): void {
+  const { windows, accumulator, maxTargets, rank } = context;
+  const { entryRanks, entrySlots, entryCounts } = lane;
+  const { numLocalTokens, maxTokens, hiddenSize, dtype } = summing;
+  const output = summing.output.data as Float32Array | Uint16Array;
+  const outputDType = summing.output.dtype as CombineDType;
+  const elementBytes = dtype === "float32" ? 4 : 2;
+  const firstRow = lane.at.combine / elementBytes + rank * maxTokens * hiddenSize;
+  for (let token = 0; token < numLocalTokens; token++) {
+    clearSum(accumulator, hiddenSize);
+    for (let i = token * maxTargets; i < token * maxTargets + entryCounts[token]!; i++) {
+      const rows = (windows[entryRanks[i]!] as Window).rows(dtype);
+      addRow(accumulator, rows, firstRow + entrySlots[i]! * hiddenSize, hiddenSize, dtype);
+    }
+    storeSum(accumulator, output, token * hiddenSize, hiddenSize, outputDType);
+  }
+}
+
+/** Makes a failed combine's output NaN in every row. */
+export function spoilCombine(output: CpuTensor): void {
+  fillNaN(output.data as Float32Array | Uint16Array, output.dtype as CombineDType);
+}

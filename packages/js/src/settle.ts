@@ -1,0 +1,34 @@
+import type { ReadyOptions } from "@moe-a2a/core";
+import type { RankContext } from "./context.js";
+import type { PhaseWait } from "./phase.js";
+import { waitFor } from "./wait.js";
+
+/** Waits for a phase without blocking. @throws (rejects) its error, or the signal's reason */
+export async function settle(context: RankContext, phase: PhaseWait, options?: ReadyOptions): Promise<void> {
+  const signal = options?.signal;
+  if (!phase.poll()) {
+    if (signal?.aborted) throw signal.reason;
+    await waitFor(phase, context.group.bell, signal);
+  }
+  throwFailure(context, phase);
+}
+
+/** Waits for a phase, blocking the thread. @throws its error; STATE where ranks share the thread */
+export function settleSync(context: RankContext, phase: PhaseWait, call: string): void {
+  if (!context.group.canBlock) {
+    throw context.stateError(
+      call,
+      "local",
+      "the ranks of a local group share one thread, which must not block; await ready()",
+    );
+  }
+  if (!phase.poll()) context.group.bell.waitSync(() => phase.poll(), phase.deadline);
+  while (!phase.poll());
+  throwFailure(context, phase);
+}
+
+function throwFailure(context: RankContext, phase: PhaseWait): void {
+  if (!phase.error) return;
+  if (context.failure) context.failure.told = true;
+  throw phase.error;
+}
