@@ -1,10 +1,11 @@
-import type {
-  CheckedCombine,
-  CheckedDispatch,
-  Combine,
-  CpuTensor,
-  MoeA2AError,
-  ReadyOptions,
+import {
+  argumentError,
+  type CheckedCombine,
+  type CheckedDispatch,
+  type Combine,
+  type CpuTensor,
+  type MoeA2AError,
+  type ReadyOptions,
 } from "@moe-a2a/core";
 import type { RankContext } from "./context.js";
 import type { Lane } from "./lane.js";
@@ -60,6 +61,7 @@ export class JsCombine implements Combine<CpuTensor> {
   /** Offers the expert output to the peers; on an instance that has failed nothing is sent. */
   static start(parts: CombineParts): JsCombine {
     const { context, lane, round, checked, combine, expertOutput } = parts;
+    checkOverlap(context, lane, expertOutput, parts.out);
     const started = new JsCombine(parts);
     if (!started.#phase.hasFailed() && checked.maxTokens > 0) {
       sendCombine(context, lane, { number: round, maxTokens: checked.maxTokens }, expertOutput, combine);
@@ -105,5 +107,32 @@ export class JsCombine implements Combine<CpuTensor> {
 
   giveUp(error: MoeA2AError): void {
     this.#phase.giveUp(error);
+  }
+}
+
+/** @throws ERR_MOE_A2A_ARGUMENT where a tensor lies across the memory that peers read the results from */
+function checkOverlap(
+  context: RankContext,
+  lane: Lane,
+  expertOutput: CpuTensor,
+  out: CpuTensor | undefined,
+): void {
+  const overlaps = ({ data }: CpuTensor, { at }: Lane): boolean =>
+    data.buffer === context.own.memory &&
+    data.byteOffset < at.combine + context.combineBytes &&
+    data.byteOffset + data.byteLength > at.combine;
+  if (overlaps(expertOutput, lane) && expertOutput.data.byteOffset !== lane.at.combine) {
+    throw argumentError(
+      context.rank,
+      "expertOutput",
+      "lies inside the combine buffer but does not start where it starts; pass what combineBuffer() returned",
+    );
+  }
+  if (out && context.lanes.some((other) => overlaps(out, other))) {
+    throw argumentError(
+      context.rank,
+      "out",
+      "lies inside a combine buffer, which peers read; pass other memory",
+    );
   }
 }

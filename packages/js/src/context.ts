@@ -46,11 +46,15 @@ export class RankContext {
   readonly checks: CheckContext;
   readonly fillPadding: boolean;
   readonly maxTargets: number;
+  /** Bytes of a lane's combine region. */
+  readonly combineBytes: number;
   readonly isActive: Uint8Array;
   activeRanks: readonly number[];
   generation = 0;
   failure: Failure | undefined;
   state: "open" | "resetting" | "closed" = "open";
+  /** Keys that a reset under way gathers under. */
+  meetings: readonly string[] = [];
   /** Per lane, the last phase that completed here; tells peers which of their phases a failure leaves alone. */
   readonly completed: number[];
 
@@ -72,6 +76,7 @@ export class RankContext {
     this.checks = { config, rank, device: "cpu" };
     this.fillPadding = parts.fillPadding;
     this.maxTargets = layout.maxTargets;
+    this.combineBytes = config.epSize * config.maxTokensPerRank * config.maxCombineBytesPerToken;
     this.isActive = new Uint8Array(config.epSize).fill(1);
     this.activeRanks = Object.freeze(Array.from({ length: config.epSize }, (_, r) => r));
     this.completed = this.lanes.map(() => phaseNumber(parts.firstRound - 1, "combine"));

@@ -13,6 +13,7 @@ import {
   MoeA2AError,
   type MoeAllToAll,
   type MoeAllToAllConfig,
+  missingError,
   shapeProblem,
   type TensorData,
   type WorkspacePlan,
@@ -147,6 +148,13 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
   abort(reason?: unknown): void {
     const context = this.#context;
     if (context.state === "closed") throw context.stateError("abort()", "closed", "this instance is closed");
+    if (context.state === "resetting") {
+      throw context.stateError(
+        "abort()",
+        "resetting",
+        "a reset() is under way, which has given up all rounds",
+      );
+    }
     if (context.isLeftOut()) throw context.leftOutError("abort()");
     const error = new MoeA2AError(
       "ERR_MOE_A2A_ABORTED",
@@ -167,6 +175,17 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
       if (peer !== context.rank) context.group.ring(peer);
     }
     context.giveUpRounds(context.stateError("round", "closed", "close() has given up this round"));
+    const gone = missingError({
+      phase: "reset",
+      round: 0,
+      missingRanks: [context.rank],
+      kind: "closed",
+      timeoutMs: context.config.timeoutMs,
+      rank: context.rank,
+      where: "reset",
+    });
+    for (const key of context.meetings) context.group.giveUp(key, gone);
+    context.group.announceDeparture();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -28,10 +28,13 @@ export class ControlWords {
   readonly aborts: number;
   /** Generation of the window: raised by every reset, also by one that leaves this rank out. */
   readonly generation: number;
+  /** Number of the next reset that this rank can join; failed ones are used up. */
+  readonly meeting: number;
 
   constructor(layout: WorkspaceLayout) {
     this.generation = layout.control / 4;
     this.aborts = layout.control / 4 + 1;
+    this.meeting = layout.control / 4 + 2;
   }
 
   /** Word that rank `peer` sets when it closes its instance. */

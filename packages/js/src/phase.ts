@@ -39,7 +39,8 @@ export class PhaseWait {
   hasFailed(): boolean {
     const { context } = this.#parts;
     const record = context.failure ? undefined : this.#verdict();
-    if (record) context.fail(record.error, { told: false, tellPeers: false });
+    if (context.isLeftOut()) this.#fail(this.#leftOut(), false);
+    else if (record) context.fail(record.error, { told: false, tellPeers: false });
     if (context.failure) this.giveUp(context.failure.error);
     return this.outcome === "failed";
   }

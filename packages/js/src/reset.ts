@@ -8,6 +8,7 @@ import { wireRound } from "./round-number.js";
 interface Meeting {
   readonly activeRanks: readonly number[];
   readonly nextRounds: readonly number[];
+  readonly generation: number;
 }
 
 /**
@@ -45,38 +46,20 @@ function mismatch(context: RankContext, values: readonly unknown[]): MoeA2AError
   );
 }
 
-/**
- * Meets the named ranks, cleans this rank's window while nobody sends, meets again, and starts the next generation.
- *
- * The window's generation names the meeting, as all windows have the same one, also those of ranks that were left out.
- */
-export async function resetRank(
-  context: RankContext,
-  ranks: readonly number[],
-  timeoutMs: number,
-): Promise<void> {
-  const { group, own, control, layout, rank, config } = context;
-  const generation = Atomics.load(own.words, control.generation);
-  let attempt = 0;
-  const name = (): string => `reset:${context.instance}:${generation}:${attempt}`;
-  while (group.failed(name(), ranks)) attempt++;
+/** The number under which the named ranks meet: the first that none of them has used up. */
+function joinMeeting({ windows, control, own }: RankContext, ranks: readonly number[]): number {
+  const numbers = ranks.map((rank) => Atomics.load((windows[rank] as Window).words, control.meeting));
+  const meeting = Math.max(...numbers);
+  Atomics.store(own.words, control.meeting, meeting);
+  return meeting;
+}
 
-  const options = { ranks, timeoutMs, phase: "reset", where: "reset" } as const;
-  const mine: Meeting = { activeRanks: ranks, nextRounds: context.lanes.map((lane) => lane.nextRound) };
-  const met = await group.gather<Meeting>(name(), mine, {
-    ...options,
-    check: (peer, theirs) => {
-      if (theirs.activeRanks.join() === ranks.join()) return undefined;
-      const values: unknown[] = new Array(config.epSize).fill(undefined);
-      values[rank] = [...ranks];
-      values[peer] = [...theirs.activeRanks];
-      return mismatch(context, values);
-    },
-  });
-
-  // All named ranks have stopped sending: none sends again before the second meeting.
-  const nextRounds = context.lanes.map((_, l) => Math.max(...ranks.map((r) => met[r]!.nextRounds[l]!)));
-  for (const lane of context.lanes) {
+/** Makes this rank's window as it was before the first round, while nobody sends. */
+function cleanWindow(
+  { own, control, layout, lanes, config }: RankContext,
+  nextRounds: readonly number[],
+): void {
+  for (const lane of lanes) {
     const before = wireRound(nextRounds[lane.index]! - 1);
     for (let source = 0; source < config.epSize; source++) {
       Atomics.store(own.words, lane.flag("dispatch", source), before);
@@ -84,14 +67,69 @@ export async function resetRank(
     }
   }
   clearAbortRecords(own, layout, control, config.epSize);
-  const next = (generation + 1) | 0;
-  Atomics.store(own.words, control.generation, next);
+}
+
+/** Raises the generation of this rank's window and of those left out; the other named ranks raise their own. */
+function raiseGeneration(context: RankContext, ranks: readonly number[], generation: number): void {
+  const { own, control, windows, config, group } = context;
+  Atomics.store(own.words, control.generation, generation);
   for (let peer = 0; peer < config.epSize; peer++) {
     if (ranks.includes(peer)) continue;
     // A rank that was given up and wakes later finds its window in another generation, and does no harm.
-    Atomics.store((context.windows[peer] as Window).words, control.generation, next);
+    Atomics.store((windows[peer] as Window).words, control.generation, generation);
     group.ring(peer);
   }
-  await group.gather(`${name()}:clean`, undefined, options);
-  context.startGeneration(next, ranks, nextRounds);
+}
+
+/**
+ * Meets the named ranks, cleans this rank's window while nobody sends, meets again, and starts the next generation.
+ *
+ * @throws (rejects) ERR_MOE_A2A_PEER_TIMEOUT naming who did not come, ERR_MOE_A2A_MISMATCH where ranks name different
+ * members
+ */
+export async function resetRank(
+  context: RankContext,
+  ranks: readonly number[],
+  timeoutMs: number,
+): Promise<void> {
+  const { group, own, control, rank, config } = context;
+  const number = joinMeeting(context, ranks);
+  const meeting = `reset:${context.instance}:${number}`;
+  const cleaned = `${meeting}:cleaned`;
+  context.meetings = [meeting, cleaned];
+  const departure = (peer: number) => context.departure(peer);
+  const options = { ranks, timeoutMs, phase: "reset", where: "reset", departure } as const;
+  const mine: Meeting = {
+    activeRanks: ranks,
+    nextRounds: context.lanes.map((lane) => lane.nextRound),
+    generation: Atomics.load(own.words, control.generation),
+  };
+  try {
+    const met = await group.gather<Meeting>(meeting, mine, {
+      ...options,
+      check: (peer, theirs) => {
+        if (theirs.activeRanks.join() === ranks.join()) return undefined;
+        const values: unknown[] = new Array(config.epSize).fill(undefined);
+        values[rank] = [...ranks];
+        values[peer] = [...theirs.activeRanks];
+        return mismatch(context, values);
+      },
+    });
+    // All named ranks have stopped sending, and none sends again before the second meeting.
+    const values = ranks.map((r) => met[r] as Meeting);
+    const nextRounds = context.lanes.map((_, l) => Math.max(...values.map((value) => value.nextRounds[l]!)));
+    const generation = (Math.max(...values.map((value) => value.generation)) + 1) | 0;
+    cleanWindow(context, nextRounds);
+    raiseGeneration(context, ranks, generation);
+    await group.gather(cleaned, undefined, options);
+    context.startGeneration(generation, ranks, nextRounds);
+  } catch (error) {
+    Atomics.store(own.words, control.meeting, number + 1);
+    // Who is already past the first meeting must not wait in the second for a rank that failed in the first.
+    if (error instanceof MoeA2AError) group.giveUp(cleaned, error);
+    throw error;
+  } finally {
+    context.meetings = [];
+  }
+  Atomics.store(own.words, control.meeting, number + 1);
 }

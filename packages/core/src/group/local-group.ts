@@ -66,6 +66,8 @@ class LocalGroup implements Group {
       allocate: (byteLength) => new ArrayBuffer(byteLength),
       gather: (key, value, options) => rendezvous.gather(key, value, options),
       failed: (key, ranks) => rendezvous.failed(key, ranks),
+      giveUp: (key, error) => rendezvous.giveUp(key, error),
+      announceDeparture: () => rendezvous.announceDeparture(),
       nextInstance: () => this.#instances++,
       peerState: (peer) => hub.states[peer] as PeerState,
       bell: hub.bells[rank] as LocalBell,

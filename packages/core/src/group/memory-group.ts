@@ -1,3 +1,4 @@
+import type { MoeA2AError } from "../errors.js";
 import type { Group } from "./group.js";
 import type { GatherOptions, PeerState } from "./rendezvous.js";
 
@@ -27,6 +28,10 @@ export interface MemoryGroupInternals {
   gather<T>(key: string, value: T, options: GatherOptions<T>): Promise<T[]>;
   /** Whether one of `ranks` has given up on `key`, so that it cannot be completed any more. */
   failed(key: string, ranks: readonly number[]): boolean;
+  /** Gives up on `key` for all ranks, pending here or not. */
+  giveUp(key: string, error: MoeA2AError): void;
+  /** Has the others look again, through `departure` of what they gather, who is gone. */
+  announceDeparture(): void;
   /** How many instances this rank has created in this group; counts up at each call. */
   nextInstance(): number;
   peerState(rank: number): PeerState;

@@ -23,6 +23,7 @@ export type GroupMessage =
       readonly key: string;
       readonly verdict: Verdict;
     }
+  /** A rank left the group, or something in it that others may gather for. */
   | { readonly kind: "gone"; readonly from: number };
 
 export interface GatherOptions<T> {
@@ -35,6 +36,8 @@ export interface GatherOptions<T> {
   readonly where: string;
   /** Looks at each value as it arrives; what it returns fails the gathering on all ranks. */
   readonly check?: (rank: number, value: T) => MoeA2AError | undefined;
+  /** Whether a rank has left what this gathering is for, rather than the group. */
+  readonly departure?: (rank: number) => MissingKind | undefined;
 }
 
 interface Pending {
@@ -109,6 +112,17 @@ export class Rendezvous {
     });
   }
 
+  /** Gives up on a key, pending here or not: nobody can complete it any more, and whoever waits is told. */
+  giveUp(key: string, error: MoeA2AError): void {
+    const entry = this.#entry(key);
+    if (!this.#closed && !entry.failures.has(this.#rank)) this.#fail(key, entry, error);
+  }
+
+  /** Tells the others to look again who is gone. */
+  announceDeparture(): void {
+    if (!this.#closed) this.#post({ kind: "gone", from: this.#rank });
+  }
+
   /** Takes a message of another rank. */
   receive(message: GroupMessage): void {
     if (this.#closed) return;
@@ -151,8 +165,10 @@ export class Rendezvous {
   }
 
   #entry(key: string): Entry {
-    let entry = this.#entries.get(key);
-    if (!entry) this.#entries.set(key, (entry = { values: new Map(), failures: new Map() }));
+    const known = this.#entries.get(key);
+    if (known) return known;
+    const entry: Entry = { values: new Map(), failures: new Map() };
+    this.#entries.set(key, entry);
     return entry;
   }
 
@@ -184,11 +200,15 @@ export class Rendezvous {
       this.#settle(entry).resolve(values);
       return;
     }
-    const states = pending.ranks
-      .filter((rank) => !entry.values.has(rank))
-      .map((rank) => this.#peerState(rank));
-    if (states.includes("lost")) this.#missing(key, entry, "lost");
-    else if (states.includes("closed")) this.#missing(key, entry, "closed");
+    const missing = pending.ranks.filter((rank) => !entry.values.has(rank));
+    const departures = missing.map((rank) => this.#departure(rank, pending));
+    if (departures.includes("lost")) this.#missing(key, entry, "lost");
+    else if (departures.includes("closed")) this.#missing(key, entry, "closed");
+  }
+
+  #departure(rank: number, { options }: Pending): MissingKind | undefined {
+    const state = this.#peerState(rank);
+    return state === "lost" || state === "closed" ? state : options.departure?.(rank);
   }
 
   #missing(key: string, entry: Entry, kind: MissingKind): void {
@@ -196,7 +216,7 @@ export class Rendezvous {
     if (!pending) return;
     const { options } = pending;
     const missingRanks = pending.ranks.filter(
-      (rank) => !entry.values.has(rank) && (kind === "timeout" || this.#peerState(rank) === kind),
+      (rank) => !entry.values.has(rank) && (kind === "timeout" || this.#departure(rank, pending) === kind),
     );
     this.#fail(
       key,
@@ -217,9 +237,8 @@ export class Rendezvous {
     const verdict = toVerdict(error);
     entry.failures.set(this.#rank, verdict);
     entry.values.clear();
-    const { reject } = this.#settle(entry);
     this.#post({ kind: "fail", from: this.#rank, key, verdict });
-    reject(error);
+    if (entry.pending) this.#settle(entry).reject(error);
   }
 
   #settle(entry: Entry): Pending {

@@ -86,6 +86,8 @@ class ThreadGroup implements Group {
       allocate: (byteLength) => new SharedArrayBuffer(byteLength),
       gather: (key, value, options) => rendezvous.gather(key, value, options),
       failed: (key, ranks) => rendezvous.failed(key, ranks),
+      giveUp: (key, error) => rendezvous.giveUp(key, error),
+      announceDeparture: () => rendezvous.announceDeparture(),
       nextInstance: () => this.#instances++,
       peerState: (peer) => control.state(peer),
       bell: new ThreadBell(control, rank),
