@@ -1,7 +1,8 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
+import { createRequire } from "node:module";
 import { join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
 import { describe, expect, expectTypeOf, it } from "vitest";
 import { isMoeA2AError, MoeA2AError, type MoeA2AErrorOf } from "../src/index.js";
 
@@ -35,9 +36,9 @@ describe("MoeA2AError", () => {
     const folder = await mkdtemp(fileURLToPath(new URL("./copy-", import.meta.url)));
     try {
       const copy = join(folder, "core.mjs");
-      const built = readFileSync(new URL("../dist/index.js", import.meta.url), "utf8");
-      writeFileSync(copy, built.replace(/^\/\/# sourceMappingURL=.*$/m, ""));
-      const other = (await import(pathToFileURL(copy).href)) as typeof import("../src/index.js");
+      copyFileSync(new URL("../dist/index.js", import.meta.url), copy);
+      // require() loads the ES module itself, outside the test runner's own module graph.
+      const other = createRequire(import.meta.url)(copy) as typeof import("../src/index.js");
       expect(other.MoeA2AError).not.toBe(MoeA2AError);
       expect(other.isMoeA2AError(error, "ERR_MOE_A2A_CAPACITY")).toBe(true);
       const theirs = new other.MoeA2AError("ERR_MOE_A2A_STATE", "no", { state: "closed" });
