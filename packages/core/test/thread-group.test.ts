@@ -81,6 +81,14 @@ describe("thread group", () => {
     }
   });
 
+  it("completes for slower ranks when one takes part and closes at once", async () => {
+    for (let attempt = 0; attempt < 5; attempt++) {
+      const ranks = await start(4);
+      const calls = ranks.map((rank) => rank.call("exchangeAndClose", { key: "k", count: 20 }));
+      for (const count of await Promise.all(calls)) expect(count).toBe(20);
+    }
+  });
+
   it("admits each rank once", async () => {
     const tickets = createThreadGroup(2);
     const group = joinThreadGroup(tickets[0]!);

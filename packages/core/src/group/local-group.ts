@@ -53,6 +53,8 @@ class LocalGroup implements Group {
     const rendezvous = new Rendezvous({
       rank,
       size,
+      // Messages arrive as they are posted.
+      drain: () => {},
       peerState: (peer) => hub.states[peer] as PeerState,
       post: (message) => {
         for (const [peer, other] of hub.rendezvous.entries()) if (peer !== rank) other.receive(message);

@@ -66,6 +66,7 @@ export class Rendezvous {
   readonly #size: number;
   readonly #post: (message: GroupMessage) => void;
   readonly #peerState: (rank: number) => PeerState;
+  readonly #drain: () => void;
   readonly #entries = new Map<string, Entry>();
   #closed = false;
 
@@ -74,15 +75,19 @@ export class Rendezvous {
     readonly size: number;
     readonly post: (message: GroupMessage) => void;
     readonly peerState: (rank: number) => PeerState;
+    /** Takes in, by `receive()`, all messages that others have posted by now. */
+    readonly drain: () => void;
   }) {
     this.#rank = wiring.rank;
     this.#size = wiring.size;
     this.#post = wiring.post;
     this.#peerState = wiring.peerState;
+    this.#drain = wiring.drain;
   }
 
   /** Whether one of `ranks` has given up on `key` already. */
   failed(key: string, ranks: readonly number[]): boolean {
+    this.#drain();
     const entry = this.#entries.get(key);
     return entry !== undefined && ranks.some((rank) => entry.failures.has(rank));
   }
@@ -200,10 +205,19 @@ export class Rendezvous {
       this.#settle(entry).resolve(values);
       return;
     }
+    // A state shows at once, a message later: a rank that has gone may have put its value before.
+    if (!this.#departed(entry, pending)) return;
+    this.#drain();
+    if (entry.pending !== pending) return;
+    const kind = this.#departed(entry, pending);
+    if (kind) this.#missing(key, entry, kind);
+  }
+
+  /** How a rank went whose value is missing. */
+  #departed(entry: Entry, pending: Pending): "lost" | "closed" | undefined {
     const missing = pending.ranks.filter((rank) => !entry.values.has(rank));
     const departures = missing.map((rank) => this.#departure(rank, pending));
-    if (departures.includes("lost")) this.#missing(key, entry, "lost");
-    else if (departures.includes("closed")) this.#missing(key, entry, "closed");
+    return departures.includes("lost") ? "lost" : departures.includes("closed") ? "closed" : undefined;
   }
 
   #departure(rank: number, { options }: Pending): MissingKind | undefined {

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { BroadcastChannel, threadId } from "node:worker_threads";
+import { BroadcastChannel, type MessagePort, receiveMessageOnPort, threadId } from "node:worker_threads";
 import { MoeA2AError } from "../errors.js";
 import { describe } from "../tensor.js";
 import { checkGroupSize, Exchange } from "./exchange.js";
@@ -72,6 +72,13 @@ class ThreadGroup implements Group {
       size,
       peerState: (peer) => control.state(peer),
       post: (message) => channel.postMessage(message),
+      drain: () => {
+        // Node takes a BroadcastChannel here too, which its types do not say.
+        const port = channel as unknown as MessagePort;
+        for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) {
+          rendezvous.receive(next.message as GroupMessage);
+        }
+      },
     });
     this.#rendezvous = rendezvous;
     channel.onmessage = (event) => rendezvous.receive((event as { data: GroupMessage }).data);

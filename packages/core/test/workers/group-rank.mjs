@@ -9,6 +9,11 @@ const commands = {
   async exchange({ key, value, timeoutMs }) {
     return (await group.exchange(key, new TextEncoder().encode(value), { timeoutMs })).map(text);
   },
+  async exchangeAndClose({ key, count }) {
+    for (let i = 0; i < count; i++) await group.exchange(key, new Uint8Array(1));
+    await group.close();
+    return count;
+  },
   async close() {
     await group.close();
   },

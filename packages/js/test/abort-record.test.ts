@@ -1,0 +1,109 @@
+import {
+  checkConfig,
+  fromVerdict,
+  layoutWorkspace,
+  MoeA2AError,
+  missingError,
+  toVerdict,
+  type Verdict,
+} from "@moe-a2a/core";
+import { describe, expect, it } from "vitest";
+import {
+  clearAbortRecords,
+  phaseNumber,
+  readAbortRecord,
+  reasonText,
+  writeAbortRecord,
+} from "../src/abort-record.js";
+import { ControlWords, Window } from "../src/memory.js";
+import { hasReached, wireRound } from "../src/round-number.js";
+import { smallConfig } from "./world.js";
+
+const layout = layoutWorkspace(checkConfig(smallConfig(64)));
+const control = new ControlWords(layout);
+const all = Array.from({ length: 64 }, (_, r) => r);
+
+function through(error: MoeA2AError, source = 5) {
+  const window = new Window(new ArrayBuffer(layout.windowBytes));
+  writeAbortRecord(window, layout, control, source, { error, generation: 3, completed: [7, -8] });
+  return { window, record: readAbortRecord(window, layout, control, all, 3) };
+}
+
+describe("abort record", () => {
+  it("carries a missing rank, high ones too, and a round beyond 32 bits", () => {
+    const missingRanks = [0, 31, 32, 63];
+    const round = 2 ** 40 + 5;
+    const error = missingError({
+      phase: "combine",
+      round,
+      missingRanks,
+      kind: "lost",
+      timeoutMs: 100,
+      rank: 5,
+      where: `combine of round ${round}`,
+    });
+    const { record } = through(error);
+    expect(record?.error).toMatchObject({
+      code: "ERR_MOE_A2A_PEER_TIMEOUT",
+      phase: "combine",
+      round,
+      missingRanks,
+      kind: "lost",
+      message: expect.stringMatching(/ranks 0, 31, 32, 63 ended without closing.*\(as rank 5 found\)/),
+    });
+    expect(record?.completed).toEqual([7, -8]);
+  });
+
+  it("carries the reason of an abort, cut at whole characters", () => {
+    const abort = (reason: unknown) =>
+      through(new MoeA2AError("ERR_MOE_A2A_ABORTED", "m", { rank: 5, reason })).record?.error.reason;
+    expect(abort("out of memory")).toBe("out of memory");
+    expect(abort(undefined)).toBe("");
+    expect(abort(new Error("inner"))).toBe("inner");
+    const long = abort("é".repeat(1000)) as string;
+    expect(long).toMatch(/^é+…?$/);
+    expect(long.length).toBeLessThan(260);
+  });
+
+  it("is not seen by another generation, nor after it was cleared", () => {
+    const { window, record } = through(new MoeA2AError("ERR_MOE_A2A_ABORTED", "m", { rank: 5, reason: "r" }));
+    expect(record?.source).toBe(5);
+    expect(readAbortRecord(window, layout, control, all, 4)).toBeUndefined();
+    expect(readAbortRecord(window, layout, control, [1, 2], 3)).toBeUndefined();
+    clearAbortRecords(window, layout, control, 64);
+    expect(readAbortRecord(window, layout, control, all, 3)).toBeUndefined();
+  });
+
+  it("makes text of any reason", () => {
+    const circular: { self?: unknown } = {};
+    circular.self = circular;
+    expect(reasonText({ a: 1 })).toBe('{"a":1}');
+    expect(reasonText(7n)).toBe("7");
+    expect(reasonText(circular)).toBe("a reason that cannot be told as text");
+  });
+});
+
+describe("verdicts", () => {
+  it("survive cloning, and name who found them once", () => {
+    const error = new MoeA2AError("ERR_MOE_A2A_MISMATCH", "they differ", {
+      field: "f",
+      values: [1, undefined, [2]],
+    });
+    const verdict = structuredClone(toVerdict(error)) as Verdict;
+    const again = fromVerdict(toVerdict(fromVerdict(verdict, 2)), 3);
+    expect(again).toMatchObject({ code: error.code, field: "f", values: [1, undefined, [2]] });
+    expect(again.message).toBe("they differ (as rank 2 found)");
+  });
+});
+
+describe("round numbers", () => {
+  it("are ordered across the 32-bit wrap", () => {
+    for (const round of [0, 1, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1, 2 ** 32, 2 ** 40]) {
+      expect(hasReached(wireRound(round), round)).toBe(true);
+      expect(hasReached(wireRound(round + 1), round)).toBe(true);
+      expect(hasReached(wireRound(round - 1), round)).toBe(false);
+      expect((phaseNumber(round, "combine") - phaseNumber(round, "dispatch")) | 0).toBe(1);
+      expect((phaseNumber(round + 1, "dispatch") - phaseNumber(round, "combine")) | 0).toBe(1);
+    }
+  });
+});
