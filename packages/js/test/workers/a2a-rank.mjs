@@ -1,4 +1,6 @@
 // One rank on a worker thread; does what its parent asks, one command after another.
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { parentPort, workerData } from "node:worker_threads";
 import { joinThreadGroup, tensor } from "@moe-a2a/core";
 import { jsBackend } from "../../dist/index.js";
@@ -62,7 +64,8 @@ const commands = {
   /** Blocks the thread, as a rank that hangs would. */
   hang: ({ ms }) => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms),
   heap: () => {
-    globalThis.gc?.();
+    setFlagsFromString("--expose-gc");
+    runInNewContext("gc")();
     return process.memoryUsage();
   },
   /** Many whole rounds in one command, with the blocking calls. */
