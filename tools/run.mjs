@@ -26,37 +26,52 @@ function run(command, argv, label = command) {
 /** Runs shell words with pnpm on the PATH, which turbo needs too. */
 const withPnpm = (line) => run("npx", ["--yes", `--package=${packageManager}`, "--call", line], line);
 
-const quiet = "--output-logs=errors-only --log-prefix=none --summarize=false";
-const install = "pnpm install --frozen-lockfile --prefer-offline --reporter=silent";
+/** The same as preparation for something else: silent unless it fails. */
+function prepare(line) {
+  console.error("Setting up: install and build what changed (the first time takes a minute) …");
+  const argv = ["--yes", `--package=${packageManager}`, "--call", line];
+  const { status, stdout, stderr } = spawnSync("npx", argv, {
+    cwd: root,
+    env,
+    encoding: "utf8",
+    maxBuffer: 1 << 28,
+  });
+  if (status === 0) return;
+  console.error(`${stdout ?? ""}${stderr ?? ""}\n${line} failed with exit code ${status}`);
+  process.exit(status || 1);
+}
+
+const quiet = "--output-logs=errors-only --log-prefix=none";
+const install = "pnpm install --frozen-lockfile --prefer-offline --reporter=append-only";
 const turbo = (tasks) => `pnpm exec turbo run ${tasks} ${quiet}`;
 const node = (script) => run(process.execPath, [script, ...args], script);
 const bin = (name, ...words) => run(process.execPath, [`node_modules/${name}`, ...words, ...args], name);
 
 const tasks = {
   start: () => {
-    withPnpm(`${install} && ${turbo("build --filter=@moe-a2a-tools/demo")}`);
+    prepare(`${install} && ${turbo("build --filter=@moe-a2a-tools/demo")}`);
     node("tools/demo/dist/main.js");
   },
   test: () => {
-    withPnpm(`${install} && ${turbo("build")}`);
+    prepare(`${install} && ${turbo("build")}`);
     bin("vitest/vitest.mjs", "run");
   },
   build: () => withPnpm(`${install} && ${turbo("build")}`),
   typecheck: () => withPnpm(`${install} && ${turbo("typecheck")}`),
   lint: () => {
-    withPnpm(install);
+    prepare(install);
     bin("@biomejs/biome/bin/biome", "ci", ".");
   },
   format: () => {
-    withPnpm(install);
+    prepare(install);
     bin("@biomejs/biome/bin/biome", "check", "--write", ".");
   },
   conformance: () => {
-    withPnpm(`${install} && ${turbo("build --filter=@moe-a2a-tools/conformance")}`);
+    prepare(`${install} && ${turbo("build --filter=@moe-a2a-tools/conformance")}`);
     node("tools/conformance/dist/main.js");
   },
   "check:packages": () => {
-    withPnpm(`${install} && ${turbo("build --filter=./packages/*")}`);
+    prepare(`${install} && ${turbo("build --filter=./packages/*")}`);
     withPnpm("node tools/check-packages.mjs");
   },
 };

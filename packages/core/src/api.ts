@@ -1,4 +1,3 @@
-/// <reference lib="esnext.disposable" />
 import type { DType, TensorData } from "./dtype.js";
 import type { Group } from "./group/group.js";
 import type { Tensor } from "./tensor.js";

@@ -49,6 +49,7 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
   }
 
   empty<D extends DType>(dtype: D, shape: readonly number[]): CpuTensor {
+    this.#checkOpen("empty()");
     if (!isDType(dtype)) throw argumentError(this.epRank, "dtype", `${describe(dtype)} is not a dtype`);
     const problem = shapeProblem(shape);
     if (problem) throw argumentError(this.epRank, "shape", problem);
@@ -56,6 +57,7 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
   }
 
   async write(t: CpuTensor, data: TensorData): Promise<void> {
+    this.#checkOpen("write()");
     this.#checkHeld(t);
     const target = t.data as Uint8Array;
     const given = data as Uint8Array | undefined;
@@ -70,6 +72,7 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
   }
 
   async read(t: CpuTensor): Promise<TensorData> {
+    this.#checkOpen("read()");
     this.#checkHeld(t);
     // Always private memory, also where the tensor lies in shared memory.
     const copy = tensorAt(new ArrayBuffer(t.data.byteLength), 0, t.dtype, t.shape).data as Uint8Array;
@@ -147,7 +150,7 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
 
   abort(reason?: unknown): void {
     const context = this.#context;
-    if (context.state === "closed") throw context.stateError("abort()", "closed", "this instance is closed");
+    this.#checkOpen("abort()");
     if (context.state === "resetting") {
       throw context.stateError(
         "abort()",
@@ -190,6 +193,12 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  #checkOpen(call: string): void {
+    if (this.#isClosed()) {
+      throw this.#context.stateError(call, "closed", "this instance is closed; create a new one");
+    }
   }
 
   #isClosed(): boolean {

@@ -6,10 +6,8 @@ import { waitFor } from "./wait.js";
 /** Waits for a phase without blocking. @throws (rejects) its error, or the signal's reason */
 export async function settle(context: RankContext, phase: PhaseWait, options?: ReadyOptions): Promise<void> {
   const signal = options?.signal;
-  if (!phase.poll()) {
-    if (signal?.aborted) throw signal.reason;
-    await waitFor(phase, context.group.bell, signal);
-  }
+  if (signal?.aborted) throw signal.reason;
+  if (!phase.poll()) await waitFor(phase, context.group.bell, signal);
   throwFailure(context, phase);
 }
 

@@ -95,8 +95,8 @@ describe("types", () => {
     expectTypeOf<MoeAllToAll<CpuTensor>>().toExtend<MoeAllToAll>();
     const { a2as } = await createLocal(1);
     const dispatch = dispatchIds(a2as[0]!, [0]);
-    expectTypeOf(dispatch.recv).toEqualTypeOf<readonly CpuTensor[]>();
     const report = await dispatch.ready();
+    expectTypeOf(dispatch.recv).toEqualTypeOf<readonly CpuTensor[]>();
     expectTypeOf(report.waitMs).toEqualTypeOf<readonly number[]>();
     await a2as[0]!.close();
   });

@@ -1,0 +1,98 @@
+// Packs every public package and checks what npm would get: its files, its entry points and its types.
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), "moe-a2a-pack-"));
+let failed = 0;
+let passed = 0;
+
+function run(command, args, cwd = root) {
+  const { status, stdout, stderr } = spawnSync(command, args, { cwd, encoding: "utf8" });
+  return { ok: status === 0, output: `${stdout}${stderr}` };
+}
+
+function report(name, ok, output) {
+  ok ? passed++ : failed++;
+  console.log(`${ok ? "ok  " : "FAIL"} ${name}`);
+  if (!ok) console.log(output.replace(/^/gm, "     "));
+}
+
+const bin = (name) => join(root, "node_modules/.bin", name);
+const expected = [
+  "LICENSE",
+  "README.md",
+  "dist/index.d.ts",
+  "dist/index.js",
+  "dist/index.js.map",
+  "package.json",
+];
+
+const names = readdirSync(join(root, "packages"));
+const tarballs = new Map();
+for (const name of names) {
+  const source = join(root, "packages", name);
+  const manifest = JSON.parse(readFileSync(join(source, "package.json"), "utf8"));
+  if (manifest.private) continue;
+  const target = join(folder, name);
+  const packed = run("pnpm", ["pack", "--pack-destination", target], source);
+  report(`${manifest.name}: packs`, packed.ok, packed.output);
+  if (!packed.ok) continue;
+  const tarball = join(target, readdirSync(target)[0]);
+  tarballs.set(name, tarball);
+  const files = run("tar", ["-tzf", tarball])
+    .output.trim()
+    .split("\n")
+    .map((file) => file.replace(/^package\//, ""))
+    .sort();
+  report(
+    `${manifest.name}: files`,
+    files.join() === expected.join(),
+    `has ${files.join(", ")}\nexpected ${expected.join(", ")}`,
+  );
+  const inside = run("tar", ["-xzOf", tarball, "package/package.json"]).output;
+  report(
+    `${manifest.name}: versions`,
+    !inside.includes("workspace:") && !inside.includes("catalog:"),
+    inside,
+  );
+  const lint = run(bin("publint"), ["run", "--strict", tarball]);
+  report(`${manifest.name}: publint`, lint.ok, lint.output);
+  const types = run(bin("attw"), ["--profile", "esm-only", "--no-emoji", tarball]);
+  report(`${manifest.name}: types`, types.ok, types.output);
+}
+
+/** A project of a user who has neither Node's types nor the DOM's: the packages' declarations have to do without. */
+function checkUserTypes() {
+  const user = join(folder, "user");
+  for (const name of names) {
+    const target = join(user, "node_modules/@moe-a2a", name);
+    mkdirSync(target, { recursive: true });
+    run("tar", ["-xzf", tarballs.get(name), "--strip-components=1", "-C", target]);
+  }
+  const imports = names.map((name, i) => `export * as p${i} from "@moe-a2a/${name}";\n`);
+  writeFileSync(join(user, "index.ts"), imports.join(""));
+  const compilerOptions = {
+    strict: true,
+    lib: ["es2022"],
+    types: [],
+    module: "nodenext",
+    target: "es2022",
+    skipLibCheck: false,
+    noEmit: true,
+  };
+  writeFileSync(join(user, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["index.ts"] }));
+  const types = run(bin("tsc"), ["-p", user]);
+  report("types without @types/node", types.ok, types.output);
+  const load = names.map((name) => `require("@moe-a2a/${name}");`).join(" ");
+  const required = run(process.execPath, ["--eval", load], user);
+  report("require() of the packed packages", required.ok, required.output);
+}
+
+if (tarballs.size === names.length) checkUserTypes();
+rmSync(folder, { recursive: true });
+console.log(`${passed} checks passed, ${failed} failed`);
+process.exitCode = failed === 0 ? 0 : 1;
