@@ -80,16 +80,16 @@ function allocate(
 /** @throws ERR_MOE_A2A_CONFIG where ranks were created with different configs */
 function checkSame(introductions: readonly Introduction[], rank: number): void {
   const read = [
-    ...CONFIG_FIELDS.map((field) => [field, (i: Introduction) => i.config[field]] as const),
-    ["firstRound", (i: Introduction) => i.firstRound] as const,
+    ...CONFIG_FIELDS.map((field) => [field, "config", (i: Introduction) => i.config[field]] as const),
+    ["firstRound", "options", (i: Introduction) => i.firstRound] as const,
   ];
-  for (const [field, of] of read) {
+  for (const [field, holder, of] of read) {
     const values = introductions.map(of);
     if (values.every((value) => value === values[0])) continue;
     const list = values.map((value, r) => `rank ${r}: ${describe(value)}`).join(", ");
     throw new MoeA2AError(
       "ERR_MOE_A2A_CONFIG",
-      `ranks were created with different configs: config.${field} differs (${list}); it has to be equal on all ranks`,
+      `ranks were created with different configs: ${holder}.${field} differs (${list}); it has to be equal on all ranks`,
       { field, value: values[rank] },
     );
   }

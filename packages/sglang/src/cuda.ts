@@ -1,0 +1,77 @@
+import { createRequire } from "node:module";
+import { type Backend, type BackendStatus, type CudaTensor, describe } from "@moe-a2a/core";
+
+/** The CUDA backend's package, an optional peer of this one. */
+export const CUDA_PACKAGE = "@moe-a2a/cuda";
+
+export type UnavailableStatus = Extract<BackendStatus, { readonly available: false }>;
+
+/** What became of the attempt to get the CUDA backend; without a backend, `status` says why. */
+export type CudaProbe =
+  | {
+      readonly installed: true;
+      readonly backend: Backend<CudaTensor>;
+      readonly status: Extract<BackendStatus, { readonly available: true }>;
+    }
+  | { readonly installed: boolean; readonly backend?: undefined; readonly status: UnavailableStatus };
+
+/** Loads the CUDA backend and asks it whether it can run here. Never rejects. */
+export async function probeCuda(): Promise<CudaProbe> {
+  let loaded: { readonly cudaBackend?: unknown };
+  try {
+    // A variable, so that neither compilers nor bundlers ask for a package that may be absent.
+    const specifier: string = CUDA_PACKAGE;
+    loaded = await import(/* @vite-ignore */ specifier);
+  } catch (e) {
+    return isInstalled()
+      ? unusable("CUDA_LOAD_FAILED", `${CUDA_PACKAGE} is installed but does not load: ${text(e)}`)
+      : NOT_INSTALLED;
+  }
+  const backend = loaded.cudaBackend;
+  if (!isBackend(backend)) {
+    return unusable(
+      "CUDA_LOAD_FAILED",
+      `${CUDA_PACKAGE} is installed but exports no backend: cudaBackend is ${describe(backend)}`,
+    );
+  }
+  try {
+    const status = backend.status();
+    return status.available ? { installed: true, backend, status } : { installed: true, status };
+  } catch (e) {
+    return unusable("CUDA_STATUS_FAILED", `${CUDA_PACKAGE} is installed but its status() throws: ${text(e)}`);
+  }
+}
+
+const NOT_INSTALLED: CudaProbe = {
+  installed: false,
+  status: {
+    available: false,
+    code: "CUDA_NOT_INSTALLED",
+    reason: `${CUDA_PACKAGE} is not installed`,
+    hint: `npm i ${CUDA_PACKAGE}`,
+  },
+};
+
+function unusable(code: string, reason: string): CudaProbe {
+  const hint = `reinstall it in the version of @moe-a2a/sglang, with its optional dependencies: npm i ${CUDA_PACKAGE}`;
+  return { installed: true, status: { available: false, code, reason, hint } };
+}
+
+// The loader's error is the same for an absent package and for one with an import missing, so its manifest is looked for.
+function isInstalled(): boolean {
+  try {
+    createRequire(import.meta.url).resolve(`${CUDA_PACKAGE}/package.json`);
+    return true;
+  } catch (e) {
+    return (e as { code?: unknown }).code !== "MODULE_NOT_FOUND";
+  }
+}
+
+function isBackend(value: unknown): value is Backend<CudaTensor> {
+  const backend = value as Partial<Backend> | null | undefined;
+  return typeof backend?.status === "function" && typeof backend.create === "function";
+}
+
+function text(e: unknown): string {
+  return e instanceof Error ? e.message : describe(e);
+}

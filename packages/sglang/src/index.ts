@@ -1,0 +1,39 @@
+export { type CreateMoeAllToAllOptions, createMoeAllToAll } from "./create.js";
+export { MoeA2ADispatcher } from "./dispatcher.js";
+export type * from "./dispatcher-types.js";
+export {
+  chooseDpPaddingMode,
+  type DpPaddingMode,
+  runtimeMaxTokensPerRank,
+  scatteredTokenCounts,
+} from "./dp.js";
+export * from "./formats.js";
+export type { HookHandle } from "./hooks.js";
+export {
+  combineBytesPerToken,
+  dispatchBytesPerToken,
+  QUANT_FORMATS,
+  type QuantConfig,
+  type QuantFormat,
+  type QuantizedHiddenStates,
+  type TokenForm,
+} from "./quant.js";
+export { reshape } from "./reshape.js";
+export {
+  type BackendName,
+  type BackendPreference,
+  type BackendSelection,
+  type BackendSelectionMessage,
+  type BackendTensor,
+  CUDA_UNUSABLE_WARNING,
+  type RejectedBackend,
+  SELECT_BACKEND_CHANNEL,
+  selectBackend,
+} from "./select-backend.js";
+export {
+  type DispatcherCall,
+  type DispatcherStage,
+  type DispatcherStageError,
+  isDispatcherStageError,
+} from "./stage.js";
+export * from "./topk.js";

@@ -1,0 +1,128 @@
+import {
+  type Combine,
+  type CombineDType,
+  type Dispatch,
+  describe,
+  type MoeAllToAll,
+  type Tensor,
+} from "@moe-a2a/core";
+import { argumentError, checkTensor, isTensor } from "./check.js";
+import type { DispatchOptions } from "./dispatcher-types.js";
+import type { FlashinferCombineInput, FlashinferDispatchOutput } from "./formats.js";
+import { type QuantConfig, quantizeRows } from "./quant.js";
+import { reshape } from "./reshape.js";
+import { slotsPerRank } from "./slots.js";
+import { isStandardTopKOutput, type StandardTopKOutput, type TopKOutput } from "./topk.js";
+
+/** What a dispatcher was made with. */
+export interface RoundSettings<T extends Tensor> {
+  readonly a2a: MoeAllToAll<T>;
+  readonly hiddenSize: number;
+  readonly dtype: CombineDType;
+  readonly invalidTokenExpertId: number;
+  readonly combineInPlace: boolean;
+  readonly lane: 0 | 1 | undefined;
+}
+
+/** A round in flight. */
+export interface Round<T extends Tensor> {
+  readonly dispatch: Dispatch<T>;
+  readonly rows: number;
+  readonly slots: number;
+  readonly scaled: boolean;
+  /** A GPU's results may be used at once, in stream order; on the CPU they have to have arrived. */
+  readonly waits: boolean;
+  combine: Combine<T> | undefined;
+}
+
+/** Sends hidden states, [scales], ids and weights, in this order. */
+export function sendTokens<T extends Tensor>(
+  where: string,
+  settings: RoundSettings<T>,
+  quantConfig: QuantConfig<T>,
+  hiddenStates: T,
+  topkOutput: TopKOutput<T>,
+  options: DispatchOptions,
+): Round<T> {
+  const { a2a, hiddenSize, dtype, invalidTokenExpertId, lane } = settings;
+  const { topK, maxTokensPerRank } = a2a.config;
+  checkTensor(where, "hiddenStates", hiddenStates, dtype, ["L", hiddenSize]);
+  const rows = hiddenStates.shape[0]!;
+  const { topkIds, topkWeights } = standardTopK(where, topkOutput);
+  checkTensor(where, "topkOutput.topkIds", topkIds, "int32", [rows, topK]);
+  checkTensor(where, "topkOutput.topkWeights", topkWeights, "float32", [rows, topK]);
+  const slots = slotsPerRank(where, rows, maxTokensPerRank, options);
+  const sent = quantizeRows(where, quantConfig, hiddenStates, (d, shape) => a2a.empty(d, shape));
+  const states =
+    sent.hiddenStatesScale === undefined ? [sent.hiddenStates] : [sent.hiddenStates, sent.hiddenStatesScale];
+  const dispatch = a2a.dispatch({
+    numLocalTokens: rows,
+    tokenSelectedExperts: topkIds,
+    payloads: [...states, topkIds, topkWeights],
+    runtimeMaxTokensPerRank: slots,
+    expertIdPayloadIndex: states.length,
+    invalidTokenExpertId,
+    ...(lane === undefined ? {} : { lane }),
+  });
+  const waits = hiddenStates.device.type === "cpu";
+  return { dispatch, rows, slots, scaled: states.length > 1, waits, combine: undefined };
+}
+
+function standardTopK<T extends Tensor>(where: string, topkOutput: TopKOutput<T>): StandardTopKOutput<T> {
+  const output = topkOutput?.format === "bypassed" ? topkOutput.toStandard() : topkOutput;
+  if (typeof output === "object" && output !== null && isStandardTopKOutput(output)) return output;
+  throw argumentError(
+    "topkOutput",
+    `${where}: topkOutput ${formatOf(output)}; it must be "standard", or "bypassed" with a toStandard() that makes it so`,
+  );
+}
+
+/** The received tokens, as views of the window. */
+export function receivedTokens<T extends Tensor>(
+  { a2a, hiddenSize, dtype, combineInPlace }: RoundSettings<T>,
+  { dispatch, slots, scaled }: Round<T>,
+): FlashinferDispatchOutput<T> {
+  const flat = (t: T): T => reshape(t, [a2a.config.epSize * slots, t.shape[2]!]);
+  const recv = dispatch.recv.map(flat);
+  const [topkIds, topkWeights] = recv.slice(-2) as [T, T];
+  return {
+    format: "flashinfer",
+    hiddenStates: recv[0]!,
+    hiddenStatesScale: scaled ? recv[1] : undefined,
+    topkOutput: { format: "standard", topkWeights, topkIds },
+    moeOutput: combineInPlace ? flat(dispatch.combineBuffer(hiddenSize, dtype)) : undefined,
+    outputDtype: dtype,
+    recvCounts: dispatch.recvCounts,
+    ready: (options) => dispatch.ready(options),
+  };
+}
+
+/** The experts' results in the shape that combine takes. */
+export function expertOutputOf<T extends Tensor>(
+  where: string,
+  { a2a, hiddenSize, dtype }: RoundSettings<T>,
+  { slots }: Round<T>,
+  combineInput: FlashinferCombineInput<T>,
+): T {
+  if (combineInput?.format !== "flashinfer") {
+    throw argumentError(
+      "combineInput",
+      `${where}: combineInput ${formatOf(combineInput)}; ` +
+        'it must be { format: "flashinfer", hiddenStates }, its rows in the slots they were received in',
+    );
+  }
+  const { epSize } = a2a.config;
+  const { hiddenStates } = combineInput;
+  // Experts may put out a wider dtype than the result has; the all-to-all checks that it can be summed.
+  const given = isTensor(hiddenStates) ? hiddenStates.dtype : dtype;
+  const byRank = [epSize, slots, hiddenSize];
+  const flat = !isTensor(hiddenStates) || hiddenStates.shape.length !== byRank.length;
+  const shape = flat ? [epSize * slots, hiddenSize] : byRank;
+  checkTensor(where, "combineInput.hiddenStates", hiddenStates, given, shape);
+  return flat ? reshape(hiddenStates, byRank) : hiddenStates;
+}
+
+function formatOf(value: unknown): string {
+  if (typeof value !== "object" || value === null) return `is ${describe(value)}`;
+  return `has the format ${describe((value as { format?: unknown }).format)}`;
+}

@@ -1,0 +1,40 @@
+import { describe, expect, it } from "vitest";
+import { commandProblem, commandsOf } from "../src/commands.js";
+import { documents, parseDocument } from "../src/documents.js";
+
+describe("commands", () => {
+  it.each(documents().map((document) => [document.path, document] as const))("of %s exist", (_, document) => {
+    const problems = commandsOf(document).flatMap((command) => {
+      const problem = commandProblem(command);
+      return problem === undefined ? [] : [`line ${command.line}: ${command.text}: ${problem}`];
+    });
+    expect(problems).toEqual([]);
+  });
+
+  it("reports those that do not", () => {
+    const markdown = `Run \`npm run lint\`, or \`npm run no-such-script\`.
+
+\`\`\`sh
+npm start              # a comment
+npm run no-such-script
+npm install @moe-a2a/core @moe-a2a/gone
+npx no-such-program
+rm -rf dist
+\`\`\`
+`;
+    const commands = commandsOf(parseDocument("self-test.md", markdown));
+    expect(
+      commands.map((command) => `${command.line}: ${commandProblem(command) ?? "ok"}`),
+    ).toMatchInlineSnapshot(`
+        [
+          "4: ok",
+          "5: no script "no-such-script"",
+          "6: @moe-a2a/gone is no package of this repository",
+          "7: the root installs no program "no-such-program"",
+          "8: "rm" is not npm or npx, so nobody checks it",
+          "1: ok",
+          "1: no script "no-such-script"",
+        ]
+      `);
+  });
+});
