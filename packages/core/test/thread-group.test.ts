@@ -81,6 +81,26 @@ describe("thread group", () => {
     }
   });
 
+  it("notices the end of a worker that was started before the group was made", async () => {
+    const script = `
+      const { joinThreadGroup } = await import(${JSON.stringify(new URL("../dist/index.js", import.meta.url).href)});
+      const { parentPort } = await import("node:worker_threads");
+      parentPort.on("message", (ticket) => parentPort.postMessage(joinThreadGroup(ticket).rank));
+    `;
+    const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(script)}`));
+    const [first, second] = createThreadGroup(2);
+    const group = joinThreadGroup(first!);
+    worker.postMessage(second);
+    expect(await once(worker, "message")).toEqual([1]);
+    const lost = expect(group.exchange("k", new Uint8Array(1), { timeoutMs: 60_000 })).rejects.toMatchObject({
+      kind: "lost",
+      missingRanks: [1],
+    });
+    await worker.terminate();
+    await lost;
+    await group.close();
+  });
+
   it("completes for slower ranks when one takes part and closes at once", async () => {
     for (let attempt = 0; attempt < 5; attempt++) {
       const ranks = await start(4);

@@ -31,8 +31,8 @@ function announceGone(id: string, rank: number): void {
 /**
  * A group whose ranks live on worker threads of this process.
  *
- * Workers that the calling thread starts afterwards are watched: one that ends without closing is reported to its peers
- * at once. Others are missed only when a time limit passes.
+ * Workers that the calling thread starts are watched: one that ends without closing is reported to its peers at once.
+ * Others, unless they end by themselves, are missed only when a time limit passes.
  *
  * @param size ranks, 1…64
  * @returns one ticket per rank, by rank, for `joinThreadGroup`

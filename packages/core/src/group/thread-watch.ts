@@ -1,43 +1,42 @@
 import { threadId, type Worker } from "node:worker_threads";
 import type { ThreadControl } from "./thread-control.js";
 
-/**
- * Notices that a thread ended without closing its groups, so that its peers need not wait for a timeout.
- *
- * The thread that made a group hears of the end of workers that it starts afterwards; a thread that ends by itself
- * (not by `terminate()`) says so on its way out.
- */
-const watched = new Set<{ readonly control: ThreadControl; readonly announce: (rank: number) => void }>();
-let watching = false;
+interface WatchedGroup {
+  readonly control: ThreadControl;
+  /** Tells the ranks that wait for messages. */
+  readonly announce: (rank: number) => void;
+}
 
-/** Marks as lost the ranks that `thread` had joined, and tells the others. */
+const watched = new Set<WatchedGroup>();
+
+/** Marks as lost the ranks that `thread` had joined, so that their peers need not wait for a time limit. */
 function threadEnded(thread: number): void {
   for (const group of watched) {
     const { control, announce } = group;
-    let present = false;
+    let remaining = false;
     for (let rank = 0; rank < control.size; rank++) {
       if (control.threadOf(rank) === thread && control.move(rank, "joined", "lost")) {
         control.ringAll();
         announce(rank);
       }
       const state = control.state(rank);
-      present ||= state === "joined" || state === "absent";
+      remaining ||= state === "joined" || state === "absent";
     }
-    if (!present) watched.delete(group);
+    if (!remaining) watched.delete(group);
   }
 }
 
-/** Watches the workers that this thread starts from now on, and the end of this thread itself. */
+// From the start, not from the first group on: workers are often started before the groups that they join.
+process.on("worker", (worker: Worker) => {
+  const thread = worker.threadId;
+  worker.once("exit", () => threadEnded(thread));
+});
+// A thread that ends by itself (not by `terminate()`) says so on its way out, whoever started it.
+process.once("exit", () => threadEnded(threadId));
+
+/** Watches a group for ranks whose threads end without closing it: those that this thread starts, and this one. */
 export function watchThreads(control: ThreadControl, announce: (rank: number) => void): () => void {
-  const entry = { control, announce };
-  watched.add(entry);
-  if (!watching) {
-    watching = true;
-    process.on("worker", (worker: Worker) => {
-      const thread = worker.threadId;
-      worker.once("exit", () => threadEnded(thread));
-    });
-    process.once("exit", () => threadEnded(threadId));
-  }
-  return () => watched.delete(entry);
+  const group = { control, announce };
+  watched.add(group);
+  return () => watched.delete(group);
 }
