@@ -1,31 +1,8 @@
+import type { MoeAllToAllConfig } from "./config.js";
 import type { DType, TensorData } from "./dtype.js";
 import type { Group } from "./group/group.js";
 import type { Tensor } from "./tensor.js";
 import type { WorkspacePlan } from "./workspace.js";
-
-/** What all ranks of an instance agree on at `create`. See `docs/semantics.md`. */
-export interface MoeAllToAllConfig {
-  /** Ranks, 1…64. */
-  readonly epSize: number;
-  /** Experts over all ranks, at least `epSize`. */
-  readonly numExperts: number;
-  /** Experts per token, 1…32 and at most `numExperts`. */
-  readonly topK: number;
-  /** Capacity: the most tokens that one rank dispatches in a round; the same on all ranks. */
-  readonly maxTokensPerRank: number;
-  /** Row bytes summed over the payloads of a dispatch, the largest of all calls. */
-  readonly maxDispatchBytesPerToken: number;
-  /** Bytes of one row of expert output, the largest of all calls. */
-  readonly maxCombineBytesPerToken: number;
-  /** Length of the longest `expertStats` vector. Default 0. */
-  readonly maxExpertStats?: number;
-  /** What an expert id outside `[-1, numExperts)` means: an error (default), or a dropped and counted entry. */
-  readonly invalidExpert?: "error" | "drop";
-  /** Milliseconds that a phase waits for its peers, counted from this rank's own arrival. Default 30 000. */
-  readonly timeoutMs?: number;
-  /** Lanes: rounds that may be in flight at once. Default 1. */
-  readonly roundsInFlight?: 1 | 2;
-}
 
 /** What `AbortSignal` looks like, without asking for the DOM's or Node's types. */
 export interface AbortSignalLike {

@@ -15,6 +15,7 @@ export {
   configError,
   DEFAULT_TIMEOUT_MS,
   LIMITS,
+  type MoeAllToAllConfig,
   type ResolvedConfig,
 } from "./config.js";
 export {

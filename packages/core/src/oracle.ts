@@ -1,4 +1,4 @@
-import type { MoeAllToAllConfig } from "./api.js";
+import type { MoeAllToAllConfig } from "./config.js";
 import { bytesPerElement, type CombineDType, type TypedArrayOf } from "./dtype.js";
 import { MoeA2AError } from "./errors.js";
 import { fromFloat32, toFloat32 } from "./float16.js";

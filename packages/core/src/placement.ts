@@ -1,4 +1,4 @@
-import type { MoeAllToAllConfig } from "./api.js";
+import type { MoeAllToAllConfig } from "./config.js";
 import { MoeA2AError } from "./errors.js";
 import { describe } from "./tensor.js";
 

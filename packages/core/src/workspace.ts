@@ -1,5 +1,4 @@
-import type { MoeAllToAllConfig } from "./api.js";
-import { checkConfig } from "./config.js";
+import { checkConfig, type MoeAllToAllConfig } from "./config.js";
 import { MoeA2AError } from "./errors.js";
 import { layoutWorkspace, type Region } from "./layout.js";
 import { describe } from "./tensor.js";

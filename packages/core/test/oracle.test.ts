@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { MoeAllToAllConfig } from "../src/api.js";
+import type { MoeAllToAllConfig } from "../src/config.js";
 import { float32ToBfloat16, float32ToFloat16, fromFloat32 } from "../src/float16.js";
 import { type OracleRound, oracleCombine, oracleDispatch } from "../src/oracle.js";
 import { expertOwner } from "../src/placement.js";

@@ -43,7 +43,8 @@ describe("placement", () => {
           expect(start).toBe(next);
           const size = rank < placement.numExperts % epSize ? Math.ceil : Math.floor;
           expect(end - start).toBe(size(placement.numExperts / epSize));
-          for (let id = start; id < end; id++) expect(expertOwner(placement, id)).toBe(rank);
+          const owners = Array.from({ length: end - start }, (_, i) => expertOwner(placement, start + i));
+          expect(owners.every((owner) => owner === rank)).toBe(true);
           next = end;
         }
         expect(next).toBe(placement.numExperts);

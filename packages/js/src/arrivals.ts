@@ -1,11 +1,16 @@
-import type { RankContext } from "./context.js";
-import type { Lane } from "./lane.js";
 import { hasReached } from "./round-number.js";
+
+/** Where the flags of one phase of one lane stand. */
+export interface Flags {
+  /** Word index of the flag of rank `source`. */
+  flag(phase: "dispatch" | "combine", source: number): number;
+}
 
 /** Which peers have arrived in one phase of one lane, and how long this rank waited for each. */
 export class Arrivals {
   readonly #here: Uint8Array;
   readonly #waitMs: Float64Array;
+  #expected: readonly number[] = [];
   #missing = 0;
   #waitingSince: number | undefined;
 
@@ -14,24 +19,25 @@ export class Arrivals {
     this.#waitMs = new Float64Array(ranks);
   }
 
-  /** Starts a phase. */
-  begin(context: RankContext): void {
+  /** Starts a phase in which these ranks are expected. */
+  begin(activeRanks: readonly number[]): void {
     this.#here.fill(0);
     this.#waitMs.fill(0);
-    this.#missing = context.activeRanks.length;
+    this.#expected = activeRanks;
+    this.#missing = activeRanks.length;
     this.#waitingSince = undefined;
   }
 
-  /** Looks at the flags of those still missing; true once all active ranks have arrived. */
-  look(context: RankContext, lane: Lane, phase: "dispatch" | "combine", round: number): boolean {
+  /** Looks at the flags of those still missing, in this rank's window; true once all have arrived. */
+  look(words: Int32Array, flags: Flags, phase: "dispatch" | "combine", round: number): boolean {
     if (this.#missing === 0) return true;
-    const { words } = context.own;
     const now = performance.now();
     const waited = this.#waitingSince === undefined ? 0 : now - this.#waitingSince;
     // Time before the first look was not spent waiting.
     this.#waitingSince ??= now;
-    for (const peer of context.activeRanks) {
-      if (this.#here[peer] === 1 || !hasReached(Atomics.load(words, lane.flag(phase, peer)), round)) continue;
+    for (const peer of this.#expected) {
+      if (this.#here[peer] === 1 || !hasReached(Atomics.load(words, flags.flag(phase, peer)), round))
+        continue;
       this.#here[peer] = 1;
       this.#waitMs[peer] = waited;
       this.#missing--;
@@ -39,8 +45,8 @@ export class Arrivals {
     return this.#missing === 0;
   }
 
-  missingRanks(context: RankContext): number[] {
-    return context.activeRanks.filter((peer) => this.#here[peer] === 0);
+  missingRanks(): number[] {
+    return this.#expected.filter((peer) => this.#here[peer] === 0);
   }
 
   waitMs(): number[] {

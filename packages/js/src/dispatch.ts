@@ -15,7 +15,7 @@ import {
 } from "@moe-a2a/core";
 import { JsCombine } from "./combine.js";
 import type { RankContext } from "./context.js";
-import type { Lane } from "./lane.js";
+import type { Lane, RoundInFlight } from "./lane.js";
 import { PhaseWait } from "./phase.js";
 import { spoilDispatch, takeDispatch } from "./receive.js";
 import type { DroppedEntries } from "./routing.js";
@@ -36,7 +36,7 @@ export interface DispatchParts {
 }
 
 /** A round of the CPU backend. */
-export class JsDispatch implements Dispatch<CpuTensor> {
+export class JsDispatch implements Dispatch<CpuTensor>, RoundInFlight {
   readonly #parts: DispatchParts;
   readonly #phase: PhaseWait;
   #report: DispatchReport | undefined;
@@ -141,7 +141,6 @@ export class JsDispatch implements Dispatch<CpuTensor> {
     return this.#combine;
   }
 
-  /** What keeps the lane busy, or undefined once it is free for the next round. */
   get unfinished(): string | undefined {
     if (this.#combine)
       return this.#combine.poll() ? undefined : "its combine is not ready; await its ready() first";
@@ -150,7 +149,6 @@ export class JsDispatch implements Dispatch<CpuTensor> {
       : "it was not combined; call combine() and await its ready() first";
   }
 
-  /** The combine, once there is one. */
   get combined(): JsCombine | undefined {
     return this.#combine;
   }
@@ -160,7 +158,6 @@ export class JsDispatch implements Dispatch<CpuTensor> {
     return this.#phase.hasFailed();
   }
 
-  /** Settles what is pending with `error`. */
   giveUp(error: MoeA2AError): void {
     this.#phase.giveUp(error);
     this.#combine?.giveUp(error);

@@ -1,6 +1,21 @@
-import { FLAG_STRIDE, type LaneLayout, type ResolvedConfig, type WorkspaceLayout } from "@moe-a2a/core";
+import {
+  FLAG_STRIDE,
+  type LaneLayout,
+  type MoeA2AError,
+  type ResolvedConfig,
+  type WorkspaceLayout,
+} from "@moe-a2a/core";
 import { Arrivals } from "./arrivals.js";
-import type { JsDispatch } from "./dispatch.js";
+
+/** What a lane has to know of its round. */
+export interface RoundInFlight {
+  /** What keeps the lane busy, or undefined once it is free for the next round. */
+  readonly unfinished: string | undefined;
+  /** The round's combine, once there is one. */
+  readonly combined: object | undefined;
+  /** Settles what is pending with `error`. */
+  giveUp(error: MoeA2AError): void;
+}
 
 /** One lane of one rank: where its regions lie, its private memory, and the round that it is in. */
 export class Lane {
@@ -21,7 +36,7 @@ export class Lane {
   /** The round that the next dispatch starts; grows for ever, its low 32 bits go over the wire. */
   nextRound: number;
   /** The round that was dispatched last, finished or not. */
-  current: JsDispatch | undefined;
+  current: RoundInFlight | undefined;
 
   constructor(
     index: 0 | 1,

@@ -32,7 +32,7 @@ export class PhaseWait {
     this.#parts = parts;
     this.#number = phaseNumber(parts.round, parts.phase);
     this.deadline = performance.now() + parts.context.config.timeoutMs;
-    parts.arrivals.begin(parts.context);
+    parts.arrivals.begin(parts.context.activeRanks);
   }
 
   /** Whether the instance has failed before this phase sent anything; it then fails with that verdict. */
@@ -72,7 +72,7 @@ export class PhaseWait {
 
   #look(): boolean {
     const { context, lane, phase, round, arrivals, exchanges } = this.#parts;
-    return !exchanges || arrivals.look(context, lane, phase, round);
+    return !exchanges || arrivals.look(context.own.words, lane, phase, round);
   }
 
   #disagreement(): MoeA2AError | undefined {
@@ -117,12 +117,12 @@ export class PhaseWait {
   /** Fails the phase where a missing rank has left, or the time is up. */
   #findMissing(): boolean {
     const { context, phase, round, arrivals } = this.#parts;
-    const departures = arrivals.missingRanks(context).map((peer) => context.departure(peer));
+    const departures = arrivals.missingRanks().map((peer) => context.departure(peer));
     const late = performance.now() >= this.deadline;
     if (!late && !departures.includes("lost") && !departures.includes("closed")) return false;
     // A rank that left, or came at the last moment, stored its flag first: look once more before giving it up.
     if (this.#look()) return this.poll();
-    const missing = arrivals.missingRanks(context);
+    const missing = arrivals.missingRanks();
     const left = (how: MissingKind) => missing.filter((peer) => context.departure(peer) === how);
     const kind: MissingKind | undefined =
       left("lost").length > 0 ? "lost" : left("closed").length > 0 ? "closed" : late ? "timeout" : undefined;

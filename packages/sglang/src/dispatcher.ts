@@ -1,15 +1,8 @@
 import { type CombineDType, describe, isMoeA2AError, type ReadyOptions, type Tensor } from "@moe-a2a/core";
 import { argumentError, checkInteger } from "./check.js";
-import type {
-  CombineOptions,
-  DispatchOptions,
-  MoeA2ADispatcherOptions,
-  PostCombineHook,
-  PostDispatchHook,
-  PreCombineHook,
-  PreDispatchHook,
-} from "./dispatcher-types.js";
+import type { CombineOptions, DispatchOptions, MoeA2ADispatcherOptions } from "./dispatcher-options.js";
 import type { FlashinferCombineInput, FlashinferDispatchOutput } from "./formats.js";
+import type { PostCombineHook, PostDispatchHook, PreCombineHook, PreDispatchHook } from "./hook-types.js";
 import { type HookHandle, HookList, type HookResult } from "./hooks.js";
 import { checkQuantConfig, checkTokenForm, combineBytesPerToken, type QuantConfig } from "./quant.js";
 import { expertOutputOf, type Round, type RoundSettings, receivedTokens, sendTokens } from "./round.js";

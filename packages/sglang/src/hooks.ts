@@ -1,6 +1,9 @@
 import { describe } from "@moe-a2a/core";
 import { argumentError } from "./check.js";
-import type { Unchanged } from "./dispatcher-types.js";
+
+/** What a hook returns that only looks: nothing. */
+// biome-ignore lint/suspicious/noConfusingVoidType: undefined would ask such a hook for a return statement
+export type Unchanged = void;
 
 /** Undoes one registration. */
 export interface HookHandle {

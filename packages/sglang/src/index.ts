@@ -1,6 +1,6 @@
 export { type CreateMoeAllToAllOptions, createMoeAllToAll } from "./create.js";
 export { MoeA2ADispatcher } from "./dispatcher.js";
-export type * from "./dispatcher-types.js";
+export type * from "./dispatcher-options.js";
 export {
   chooseDpPaddingMode,
   type DpPaddingMode,
@@ -8,7 +8,8 @@ export {
   scatteredTokenCounts,
 } from "./dp.js";
 export * from "./formats.js";
-export type { HookHandle } from "./hooks.js";
+export type * from "./hook-types.js";
+export type { HookHandle, Unchanged } from "./hooks.js";
 export {
   combineBytesPerToken,
   dispatchBytesPerToken,

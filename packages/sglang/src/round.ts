@@ -7,7 +7,7 @@ import {
   type Tensor,
 } from "@moe-a2a/core";
 import { argumentError, checkTensor, isTensor } from "./check.js";
-import type { DispatchOptions } from "./dispatcher-types.js";
+import type { DispatchOptions } from "./dispatcher-options.js";
 import type { FlashinferCombineInput, FlashinferDispatchOutput } from "./formats.js";
 import { type QuantConfig, quantizeRows } from "./quant.js";
 import { reshape } from "./reshape.js";

@@ -1,6 +1,6 @@
 import { MoeA2AError } from "@moe-a2a/core";
 import { checkInteger } from "./check.js";
-import type { DispatchOptions } from "./dispatcher-types.js";
+import type { DispatchOptions } from "./dispatcher-options.js";
 import { slotsFromCounts } from "./dp.js";
 
 const LARGER =
