@@ -11,7 +11,7 @@ export const DISPATCH_HEADER_BYTES = 128;
 /** Bytes of one rank's combine header. */
 export const COMBINE_HEADER_BYTES = 64;
 /** Bytes of one rank's abort record. */
-export const ABORT_RECORD_BYTES = 512;
+export const ABORT_RECORD_BYTES = 4096;
 /** Copies of what a peer that is one phase ahead may already write for the next round. */
 export const ROUND_BUFFERS = 2;
 

@@ -37,7 +37,7 @@ export function toVerdict(error: MoeA2AError): Verdict {
 
 /** The error that a verdict stands for, as told by rank `by`. */
 export function fromVerdict(verdict: Verdict, by: number): MoeA2AError {
-  const told = / \(as rank \d+ found\)$/.test(verdict.message);
+  const told = verdict.code === "ERR_MOE_A2A_ABORTED" || / \(as rank \d+ found\)$/.test(verdict.message);
   const message = told ? verdict.message : `${verdict.message} (as rank ${by} found)`;
   return new MoeA2AError(verdict.code, message, verdict.details);
 }

@@ -54,9 +54,7 @@ export class PhaseWait {
     const error = here ? this.#disagreement() : undefined;
     if (error) return this.#fail(error, true);
     const record = this.#verdict();
-    // Who disagrees sees for itself once all have arrived, with every rank's value.
-    const willSee = !here && record?.code === "ERR_MOE_A2A_MISMATCH" && performance.now() < this.deadline;
-    if (record && !willSee) return this.#fail(record.error, false);
+    if (record) return this.#fail(record.error, false);
     if (!here) return this.#findMissing();
     this.#finish();
     return true;
