@@ -58,24 +58,25 @@ export const CONFIG_FIELDS = [
   "roundsInFlight",
 ] as const satisfies readonly (keyof MoeAllToAllConfig)[];
 
-/** A CONFIG error about one field. */
+/** A CONFIG error about one field, of rank `rank` where there is one. */
 export function configError(
   field: string,
   value: unknown,
   problem: string,
+  rank?: number,
 ): MoeA2AError<"ERR_MOE_A2A_CONFIG"> {
-  return new MoeA2AError("ERR_MOE_A2A_CONFIG", `config.${field} is ${describe(value)}: ${problem}`, {
-    field,
-    value,
-  });
+  const who = rank === undefined ? "" : `rank ${rank}: `;
+  const message = `${who}config.${field} is ${describe(value)}: ${problem}`;
+  return new MoeA2AError("ERR_MOE_A2A_CONFIG", message, { field, value });
 }
 
 /**
  * Checks every value of a config and fills in the defaults.
  *
+ * @param rank the rank whose config it is, for messages
  * @throws ERR_MOE_A2A_CONFIG with the first field that is out of range
  */
-export function checkConfig(config: MoeAllToAllConfig): ResolvedConfig {
+export function checkConfig(config: MoeAllToAllConfig, rank?: number): ResolvedConfig {
   if (typeof config !== "object" || config === null) {
     throw new MoeA2AError("ERR_MOE_A2A_CONFIG", `the config is ${describe(config)}, not an object`, {
       field: "config",
@@ -86,7 +87,7 @@ export function checkConfig(config: MoeAllToAllConfig): ResolvedConfig {
     const given: unknown = config[field];
     const value = given === undefined && fallback !== undefined ? fallback : given;
     if (!Number.isInteger(value) || (value as number) < low || (value as number) > high) {
-      throw configError(field, given, `it must be an integer from ${low} to ${high}`);
+      throw configError(field, given, `it must be an integer from ${low} to ${high}`, rank);
     }
     return value as number;
   };
@@ -94,7 +95,7 @@ export function checkConfig(config: MoeAllToAllConfig): ResolvedConfig {
     const given: unknown = config[field];
     const value = given === undefined ? fallback : given;
     if (!values.includes(value as V))
-      throw configError(field, given, `it must be ${values.map(describe).join(" or ")}`);
+      throw configError(field, given, `it must be ${values.map(describe).join(" or ")}`, rank);
     return value as V;
   };
 
@@ -105,6 +106,7 @@ export function checkConfig(config: MoeAllToAllConfig): ResolvedConfig {
       "numExperts",
       numExperts,
       `every rank needs an expert, so it must be at least epSize (${epSize})`,
+      rank,
     );
   }
   const topK = integer("topK", 1, LIMITS.topK);
@@ -113,6 +115,7 @@ export function checkConfig(config: MoeAllToAllConfig): ResolvedConfig {
       "topK",
       topK,
       `a token cannot choose more experts than there are (numExperts is ${numExperts})`,
+      rank,
     );
   }
   return Object.freeze({

@@ -1,14 +1,13 @@
 export type * from "./api.js";
+export { type CheckedCombine, checkCombine, checkCombineRow } from "./checks/check-combine.js";
+export { type CheckedDispatch, checkDispatch } from "./checks/check-dispatch.js";
 export {
   argumentError,
   type CheckContext,
-  type CheckedCombine,
-  type CheckedDispatch,
-  checkCombine,
-  checkCombineRow,
-  checkDispatch,
+  type CheckedTensor,
   checkTensor,
-} from "./checks.js";
+  type ExpectedTensor,
+} from "./checks/check-tensor.js";
 export {
   CONFIG_FIELDS,
   checkConfig,
@@ -75,10 +74,11 @@ export {
   type CpuTensor,
   type CudaTensor,
   describe,
+  isTypedArray,
   numElements,
   shapeProblem,
   type Tensor,
   tensor,
 } from "./tensor.js";
-export { fromVerdict, missingError, nameRanks, toVerdict, type Verdict } from "./verdict.js";
+export { fromVerdict, missingError, toVerdict, type Verdict } from "./verdict.js";
 export { formatWorkspacePlan, largestCapacity, planWorkspace, type WorkspacePlan } from "./workspace.js";

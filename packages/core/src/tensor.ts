@@ -1,4 +1,11 @@
-import { bytesPerElement, type DType, isDType, type TypedArrayOf, typedArrayOf } from "./dtype.js";
+import {
+  bytesPerElement,
+  type DType,
+  isDType,
+  type TensorData,
+  type TypedArrayOf,
+  typedArrayOf,
+} from "./dtype.js";
 import { MoeA2AError } from "./errors.js";
 
 /** A dense row-major tensor in host memory. Structural: any object of this form will do. */
@@ -79,23 +86,48 @@ export function tensor<D extends DType>(
       `tensor(): a ${dtype} tensor of shape [${shape}] takes ${count} elements in a ${TypedArray.name}; ${what}`,
     );
 
-  let elements: TypedArrayOf<D>;
-  if (data === undefined) elements = new TypedArray(count);
-  else if (Array.isArray(data)) {
+  if (data === undefined) return make(dtype, shape, allocate(dtype, count));
+  if (Array.isArray(data)) {
     if (data.length !== count) throw wrong(`the array has ${data.length}`);
-    elements = new TypedArray(count);
-    try {
-      for (let i = 0; i < count; i++) elements[i] = data[i] as never;
-    } catch (cause) {
-      throw argument("data", wrong(`element types differ: ${(cause as Error).message}`).message, cause);
+    const elements = allocate(dtype, count);
+    for (let i = 0; i < count; i++) {
+      const value: unknown = data[i];
+      const wanted = typeof elements[i];
+      if (typeof value !== wanted) throw wrong(`element ${i} is ${describe(value)}, not a ${wanted}`);
+      elements[i] = value as never;
+      // Floats round; everything else has to be held as it was given.
+      if (dtype !== "float32" && elements[i] !== value) {
+        throw wrong(`element ${i} is ${describe(value)}, which such an array cannot hold`);
+      }
     }
-  } else {
-    if ((data as { readonly [Symbol.toStringTag]?: string } | null)?.[Symbol.toStringTag] !== TypedArray.name)
-      throw wrong(`data is ${describe(data)}`);
-    elements = data as TypedArrayOf<D>;
-    if (elements.length !== count) throw wrong(`data has ${elements.length}`);
+    return make(dtype, shape, elements);
   }
-  return { dtype, shape: Object.freeze([...shape]), device: CPU, data: elements };
+  if (!isTypedArray(data, TypedArray.name)) throw wrong(`data is ${describe(data)}`);
+  if (data.length !== count) throw wrong(`data has ${data.length}`);
+  return make(dtype, shape, data as TypedArrayOf<D>);
+}
+
+/** Whether `value` is a typed array of this class, whichever realm it comes from. */
+export function isTypedArray(value: unknown, name: string): value is TensorData {
+  return (
+    ArrayBuffer.isView(value) && (value as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag] === name
+  );
+}
+
+function allocate<D extends DType>(dtype: D, count: number): TypedArrayOf<D> {
+  try {
+    return new (typedArrayOf(dtype))(count);
+  } catch (cause) {
+    throw argument(
+      "shape",
+      `tensor(): ${count} elements of ${dtype} cannot be allocated: ${(cause as Error).message}`,
+      cause,
+    );
+  }
+}
+
+function make<D extends DType>(dtype: D, shape: readonly number[], data: TypedArrayOf<D>): CpuTensor<D> {
+  return { dtype, shape: Object.freeze([...shape]), device: CPU, data };
 }
 
 function argument(name: string, message: string, cause?: unknown): MoeA2AError<"ERR_MOE_A2A_ARGUMENT"> {

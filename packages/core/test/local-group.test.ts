@@ -40,6 +40,21 @@ describe("local group", () => {
     expect((await pending)[0]).toEqual(Uint8Array.of(1, 2));
   });
 
+  it("copies Buffers too, and counts no call whose value cannot be read", async () => {
+    const [a, b] = createLocalGroup(2) as [Group, Group];
+    const mine = Buffer.from("mine");
+    const pending = a.exchange("k", mine);
+    mine.fill(0);
+    const seen = await b.exchange("k", Buffer.from("b"));
+    expect(new TextDecoder().decode(seen[0])).toBe("mine");
+    expect((await pending)[0]).not.toBe(seen[0]);
+    const gone = new Uint8Array(4);
+    structuredClone(gone.buffer, { transfer: [gone.buffer] });
+    await expect(a.exchange("k", gone)).rejects.toThrowError(TypeError);
+    const again = [a.exchange("k", bytes("a")), b.exchange("k", bytes("b"))];
+    expect(await again[0]).toEqual(await again[1]);
+  });
+
   it("fails on all ranks that wait when one gives up, and works again at the next call", async () => {
     const groups = createLocalGroup(3);
     const waiting = [

@@ -69,7 +69,7 @@ describe("tensor", () => {
         "data: tensor(): a bfloat16 tensor of shape [2] takes 2 elements in a Uint16Array; data is a Float32Array",
         "data: tensor(): a int32 tensor of shape [2,2] takes 4 elements in a Int32Array; data has 3",
         "data: tensor(): a int32 tensor of shape [2] takes 2 elements in a Int32Array; the array has 3",
-        "data: tensor(): a int64 tensor of shape [1] takes 1 elements in a BigInt64Array; element types differ: Cannot convert 1 to a BigInt",
+        "data: tensor(): a int64 tensor of shape [1] takes 1 elements in a BigInt64Array; element 0 is 1, not a bigint",
       ]
     `);
   });

@@ -101,6 +101,19 @@ describe("thread group", () => {
     await group.close();
   });
 
+  it("counts what was posted in time, also where this thread was too busy to look", async () => {
+    const [first, second] = createThreadGroup(2);
+    const group = joinThreadGroup(first!);
+    const peer = await RankWorker.start(second!);
+    workers.push(peer);
+    const theirs = peer.call("exchange", { key: "k", value: "theirs", timeoutMs: 20_000 });
+    const mine = group.exchange("k", new TextEncoder().encode("mine"), { timeoutMs: 100 });
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
+    expect((await mine).map((value) => new TextDecoder().decode(value))).toEqual(["mine", "theirs"]);
+    await theirs;
+    await group.close();
+  });
+
   it("completes for slower ranks when one takes part and closes at once", async () => {
     for (let attempt = 0; attempt < 5; attempt++) {
       const ranks = await start(4);
@@ -145,7 +158,15 @@ describe("thread group", () => {
     expect(messages).toEqual(["ERR_MOE_A2A_PEER_TIMEOUT"]);
   });
 
-  it.each([null, 3, {}, { kind: "moe-a2a.thread-ticket" }])("refuses %j for a ticket", (ticket) => {
+  it.each([
+    null,
+    3,
+    {},
+    { kind: "moe-a2a.thread-ticket" },
+    { ...createThreadGroup(2)[0]!, rank: 2 },
+    { ...createThreadGroup(2)[0]!, rank: -1 },
+    { ...createThreadGroup(2)[0]!, control: new SharedArrayBuffer(8) },
+  ])("refuses %j for a ticket", (ticket) => {
     expect(() => joinThreadGroup(ticket as never)).toThrowError(/takes a ticket of createThreadGroup/);
   });
 

@@ -100,10 +100,7 @@ export function clearAbortRecords(
 /** An error as JSON that fits into a record: of a list of values too long for it, the message has to do. */
 function encode(error: MoeA2AError): Uint8Array {
   const { code, message, details } = toVerdict(error);
-  const told =
-    code === "ERR_MOE_A2A_ABORTED"
-      ? abortVerdict(error.rank as number, reasonText(error.reason).slice(0, REASON_LENGTH))
-      : { code, message, details };
+  const told = code === "ERR_MOE_A2A_ABORTED" ? abortVerdict(error) : { code, message, details };
   const whole = encoder.encode(JSON.stringify(told));
   if (whole.length <= VERDICT_BYTES) return whole;
   const short = { ...told, message: `${message.slice(0, REASON_LENGTH)}…` };
@@ -122,8 +119,11 @@ function decode(text: string, source: number): MoeA2AError {
   return fromVerdict({ ...verdict, details }, source);
 }
 
-function abortVerdict(rank: number, reason: string): Verdict {
-  return { code: "ERR_MOE_A2A_ABORTED", message: abortMessage(rank, reason), details: { rank, reason } };
+/** A reason travels as text; none at all stays undefined. */
+function abortVerdict({ rank = 0, reason }: MoeA2AError): Verdict {
+  const text = reasonText(reason).slice(0, REASON_LENGTH);
+  const details = { rank, reason: reason === undefined ? undefined : text };
+  return { code: "ERR_MOE_A2A_ABORTED", message: abortMessage(rank, text), details };
 }
 
 /** The message of an ABORTED error. */

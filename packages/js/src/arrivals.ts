@@ -45,6 +45,10 @@ export class Arrivals {
     return this.#missing === 0;
   }
 
+  has(peer: number): boolean {
+    return this.#here[peer] === 1;
+  }
+
   missingRanks(): number[] {
     return this.#expected.filter((peer) => this.#here[peer] === 0);
   }

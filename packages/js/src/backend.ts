@@ -21,6 +21,7 @@ import {
   memoryGroupOf,
   planWorkspace,
   type ResolvedConfig,
+  type WorkspaceLayout,
 } from "@moe-a2a/core";
 import { RankContext } from "./context.js";
 import { JsMoeAllToAll } from "./instance.js";
@@ -32,6 +33,9 @@ export interface JsCreateOptions extends CreateOptions {
   /** Number of the first round, equal on all ranks: lets tests see round numbers wrap. Default 0. */
   readonly firstRound?: number;
 }
+
+/** Leaves room to count on: beyond 2^53 a round number would not change any more. */
+const MAX_FIRST_ROUND = 2 ** 48;
 
 /** What ranks tell one another at create. */
 interface Introduction {
@@ -47,33 +51,36 @@ function status(): BackendStatus {
   };
 }
 
-/** Allocates, where what the plan says can be addressed through one typed array. */
+/** @throws ERR_MOE_A2A_CONFIG where a part of the plan is more than one typed array can address */
+function checkAddressable(config: ResolvedConfig, layout: WorkspaceLayout, rank: number): void {
+  const limit = constants.MAX_LENGTH;
+  const largestPart = (plan: { readonly windowBytes: number; readonly privateBytes: number }) =>
+    Math.max(plan.windowBytes, plan.privateBytes);
+  const bytes = largestPart(layout);
+  if (bytes <= limit) return;
+  const largest = largestCapacity(config, limit, largestPart);
+  const problem = `the workspace would take ${bytes} bytes in one piece, but this runtime addresses ${limit}; `;
+  if (largest > 0) {
+    const cure = `the largest value that fits is ${largest}`;
+    throw configError("maxTokensPerRank", config.maxTokensPerRank, problem + cure, rank);
+  }
+  const byDispatch = config.maxDispatchBytesPerToken >= config.maxCombineBytesPerToken;
+  const field = byDispatch ? "maxDispatchBytesPerToken" : "maxCombineBytesPerToken";
+  throw configError(field, config[field], `${problem}not even maxTokensPerRank 1 would fit`, rank);
+}
+
+/** @throws ERR_MOE_A2A_CONFIG where the memory is not to be had */
 function allocate(
   config: ResolvedConfig,
+  rank: number,
   bytes: number,
-  what: string,
   make: (bytes: number) => ArrayBufferLike,
 ): ArrayBufferLike {
-  const limit = constants.MAX_LENGTH;
-  if (bytes > limit) {
-    const { maxTokensPerRank: _, ...rest } = config;
-    const largest = largestCapacity(rest, limit, (plan) => Math.max(plan.windowBytes, plan.privateBytes));
-    throw configError(
-      "maxTokensPerRank",
-      config.maxTokensPerRank,
-      `the ${what} would take ${bytes} bytes, but this runtime addresses ${limit}; the largest value that fits is ${largest}`,
-    );
-  }
   try {
     return make(bytes);
   } catch (cause) {
-    throw new MoeA2AError(
-      "ERR_MOE_A2A_CONFIG",
-      `config.maxTokensPerRank is ${config.maxTokensPerRank}: the ${what} of ${bytes} bytes cannot be allocated ` +
-        `(${(cause as Error).message}); planWorkspace() tells what a config takes`,
-      { field: "maxTokensPerRank", value: config.maxTokensPerRank },
-      { cause },
-    );
+    const problem = `${bytes} bytes cannot be allocated (${(cause as Error).message}); planWorkspace() tells what a config takes`;
+    throw configError("maxTokensPerRank", config.maxTokensPerRank, problem, rank);
   }
 }
 
@@ -100,7 +107,7 @@ async function create(
   group: Group,
   options: JsCreateOptions = {},
 ): Promise<MoeAllToAll<CpuTensor>> {
-  const config = checkConfig(given);
+  const config = checkConfig(given, group?.rank);
   const memoryGroup = typeof group === "object" && group !== null ? memoryGroupOf(group) : undefined;
   if (!memoryGroup) {
     throw new MoeA2AError(
@@ -114,24 +121,21 @@ async function create(
       "epSize",
       config.epSize,
       `the group has ${group.size} ranks, and epSize must be that number`,
+      group.rank,
     );
   }
   const firstRound = options.firstRound ?? 0;
-  if (!Number.isSafeInteger(firstRound) || firstRound < 0) {
+  if (!Number.isInteger(firstRound) || firstRound < 0 || firstRound > MAX_FIRST_ROUND) {
     throw argumentError(
       group.rank,
       "options.firstRound",
-      `is ${describe(firstRound)}; it must be an integer >= 0`,
+      `is ${describe(firstRound)}; it must be an integer from 0 to ${MAX_FIRST_ROUND}`,
     );
   }
   const layout = layoutWorkspace(config);
-  const memory = allocate(config, layout.windowBytes, "window", (bytes) => memoryGroup.allocate(bytes));
-  const privateMemory = allocate(
-    config,
-    layout.privateBytes,
-    "private memory",
-    (bytes) => new ArrayBuffer(bytes),
-  );
+  checkAddressable(config, layout, group.rank);
+  const memory = allocate(config, group.rank, layout.windowBytes, (bytes) => memoryGroup.allocate(bytes));
+  const privateMemory = allocate(config, group.rank, layout.privateBytes, (bytes) => new ArrayBuffer(bytes));
   initialiseFlags(memory, config, firstRound);
 
   let instance = memoryGroup.nextInstance();

@@ -2,6 +2,7 @@ import {
   argumentError,
   type CheckedCombine,
   type CheckedDispatch,
+  type CheckedTensor,
   type Combine,
   type CpuTensor,
   type MoeA2AError,
@@ -19,9 +20,9 @@ export interface CombineParts {
   readonly context: RankContext;
   readonly lane: Lane;
   readonly round: number;
-  readonly checked: CheckedDispatch;
-  readonly combine: CheckedCombine;
-  readonly expertOutput: CpuTensor;
+  readonly dispatch: CheckedDispatch<CpuTensor>;
+  readonly checked: CheckedCombine<CpuTensor>;
+  /** The caller's own tensor, to be handed back as `output`. */
   readonly out: CpuTensor | undefined;
 }
 
@@ -36,35 +37,37 @@ export class JsCombine implements Combine<CpuTensor> {
   #shown = false;
 
   private constructor(parts: CombineParts) {
-    const { context, lane, round, checked, combine, out } = parts;
+    const { context, lane, round, dispatch, checked, out } = parts;
     this.#context = context;
     this.#lane = lane;
     this.#round = round;
     this.#ownsOutput = out !== undefined;
-    const { numLocalTokens, maxTokens } = checked;
-    const { hiddenSize, dtype } = combine;
-    const output =
-      out ?? tensorAt(context.privateMemory, lane.outputOffset, dtype, [numLocalTokens, hiddenSize]);
-    this.#output = output;
+    const { numLocalTokens, maxTokens } = dispatch;
+    const { hiddenSize, dtype } = checked;
+    const planned = () =>
+      tensorAt(context.privateMemory, lane.outputOffset, dtype, [numLocalTokens, hiddenSize]);
+    this.#output = out ?? planned();
+    const output = checked.out ?? this.#output;
     this.#phase = new PhaseWait({
       context,
       lane,
       phase: "combine",
       round,
       arrivals: lane.arrivals,
+      exchanges: maxTokens > 0,
       complete: () => takeCombine(context, lane, { numLocalTokens, maxTokens, hiddenSize, dtype, output }),
       spoil: () => spoilCombine(output),
-      exchanges: maxTokens > 0,
     });
   }
 
   /** Offers the expert output to the peers; on an instance that has failed nothing is sent. */
   static start(parts: CombineParts): JsCombine {
-    const { context, lane, round, checked, combine, expertOutput } = parts;
-    checkOverlap(context, lane, expertOutput, parts.out);
+    const { context, lane, round, dispatch, checked } = parts;
+    checkOverlap(context, lane, checked);
     const started = new JsCombine(parts);
-    if (!started.#phase.hasFailed() && checked.maxTokens > 0) {
-      sendCombine(context, lane, { number: round, maxTokens: checked.maxTokens }, expertOutput, combine);
+    lane.lastCombine = started;
+    if (!started.#phase.hasFailed() && dispatch.maxTokens > 0) {
+      sendCombine(context, lane, { number: round, maxTokens: dispatch.maxTokens }, checked);
     }
     return started;
   }
@@ -81,7 +84,7 @@ export class JsCombine implements Combine<CpuTensor> {
             `the combine of round ${this.#round} is not known to be ready; await ready() first`,
           );
     }
-    if (!this.#ownsOutput && this.#lane.current?.combined !== this && this.#lane.current?.combined) {
+    if (!this.#ownsOutput && this.#lane.lastCombine !== this) {
       throw context.stateError(
         "output",
         "over",
@@ -114,10 +117,9 @@ export class JsCombine implements Combine<CpuTensor> {
 function checkOverlap(
   context: RankContext,
   lane: Lane,
-  expertOutput: CpuTensor,
-  out: CpuTensor | undefined,
+  { expertOutput, out }: CheckedCombine<CpuTensor>,
 ): void {
-  const overlaps = ({ data }: CpuTensor, { at }: Lane): boolean =>
+  const overlaps = ({ data }: CheckedTensor<CpuTensor>, { at }: Lane): boolean =>
     data.buffer === context.own.memory &&
     data.byteOffset < at.combine + context.combineBytes &&
     data.byteOffset + data.byteLength > at.combine;

@@ -53,7 +53,7 @@ export class RankContext {
   generation = 0;
   failure: Failure | undefined;
   state: "open" | "resetting" | "closed" = "open";
-  /** Keys that a reset under way gathers under. */
+  /** Keys that the latest reset gathers or gathered under. */
   meetings: readonly string[] = [];
   /** Per lane, the last phase that completed here; tells peers which of their phases a failure leaves alone. */
   readonly completed: number[];
@@ -153,6 +153,7 @@ export class RankContext {
     if (this.state === "resetting") {
       throw this.stateError(call, "resetting", "a reset() is under way; await it first");
     }
+    if (this.isLeftOut()) throw this.leftOutError(call);
     if (this.failure?.told) {
       const first = this.failure.error;
       throw this.stateError(
@@ -161,7 +162,6 @@ export class RankContext {
         `this instance has failed (${first.code}: ${first.message}); only reset(), abort() and close() are allowed`,
       );
     }
-    if (this.isLeftOut()) throw this.leftOutError(call);
   }
 
   leftOutError(call: string): MoeA2AError<"ERR_MOE_A2A_STATE"> {

@@ -1,5 +1,4 @@
 import {
-  bytesPerElement,
   type CheckedDispatch,
   type Combine,
   CPU,
@@ -26,9 +25,7 @@ export interface DispatchParts {
   readonly context: RankContext;
   readonly lane: Lane;
   readonly round: number;
-  readonly checked: CheckedDispatch;
-  readonly payloadDTypes: readonly DType[];
-  readonly hasStats: boolean;
+  readonly checked: CheckedDispatch<CpuTensor>;
   /** Of each payload, in this rank's window. */
   readonly offsets: readonly number[];
   readonly dropped: DroppedEntries;
@@ -65,9 +62,9 @@ export class JsDispatch implements Dispatch<CpuTensor>, RoundInFlight {
   get recv(): readonly CpuTensor[] {
     this.#checkShown("recv");
     if (!this.#recv) {
-      const { context, checked, payloadDTypes, offsets } = this.#parts;
-      this.#recv = payloadDTypes.map((dtype, p) => {
-        const columns = checked.rowBytes[p]! / bytesPerElement(dtype);
+      const { context, checked, offsets } = this.#parts;
+      this.#recv = checked.payloads.map(({ dtype, shape }, p) => {
+        const columns = shape[1]!;
         return tensorAt(context.own.memory, offsets[p]!, dtype, [
           context.config.epSize,
           checked.maxTokens,
@@ -90,8 +87,8 @@ export class JsDispatch implements Dispatch<CpuTensor>, RoundInFlight {
 
   get expertStats(): CpuTensor | undefined {
     this.#checkShown("expertStats");
-    const { context, lane, checked, hasStats } = this.#parts;
-    if (!hasStats) return undefined;
+    const { context, lane, checked } = this.#parts;
+    if (!checked.expertStats) return undefined;
     const shape = [context.config.epSize, checked.statsLength];
     return { dtype: "int32", shape, device: CPU, data: lane.gatheredStats.subarray(0, numElements(shape)) };
   }
@@ -119,38 +116,25 @@ export class JsDispatch implements Dispatch<CpuTensor>, RoundInFlight {
 
   combine(expertOutput: CpuTensor, options?: { readonly out?: CpuTensor }): Combine<CpuTensor> {
     const { context, lane, round, checked } = this.#parts;
-    if (this.#combine) {
-      throw context.stateError(
-        "combine()",
-        "combined",
-        `round ${round} was combined already; a dispatch combines once`,
-      );
-    }
+    this.#checkUncombined();
     this.#checkShown("combine()");
     context.checkUsable("combine()");
-    const combine = checkCombine(context.checks, checked, expertOutput, options?.out);
-    this.#combine = JsCombine.start({
-      context,
-      lane,
-      round,
-      checked,
-      combine,
-      expertOutput,
-      out: options?.out,
-    });
+    const out = options?.out;
+    const combine = checkCombine(context.checks, checked, expertOutput, out);
+    // Reading the arguments may have run code of the caller.
+    this.#checkUncombined();
+    context.checkUsable("combine()");
+    this.#combine = JsCombine.start({ context, lane, round, dispatch: checked, checked: combine, out });
     return this.#combine;
   }
 
   get unfinished(): string | undefined {
     if (this.#combine)
       return this.#combine.poll() ? undefined : "its combine is not ready; await its ready() first";
+    if (!this.#phase.poll()) return "it has not arrived; await its ready() and combine it first";
     return this.#phase.outcome === "failed"
       ? undefined
       : "it was not combined; call combine() and await its ready() first";
-  }
-
-  get combined(): JsCombine | undefined {
-    return this.#combine;
   }
 
   /** Whether the instance had failed before anything of this round was sent. */
@@ -161,6 +145,16 @@ export class JsDispatch implements Dispatch<CpuTensor>, RoundInFlight {
   giveUp(error: MoeA2AError): void {
     this.#phase.giveUp(error);
     this.#combine?.giveUp(error);
+  }
+
+  #checkUncombined(): void {
+    if (!this.#combine) return;
+    const { context, round } = this.#parts;
+    throw context.stateError(
+      "combine()",
+      "combined",
+      `round ${round} was combined already; a dispatch combines once`,
+    );
   }
 
   #makeReport(): DispatchReport {

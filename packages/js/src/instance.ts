@@ -10,12 +10,15 @@ import {
   type DType,
   describe,
   isDType,
+  isTypedArray,
+  type MissingKind,
   MoeA2AError,
   type MoeAllToAll,
   type MoeAllToAllConfig,
   missingError,
   shapeProblem,
   type TensorData,
+  typedArrayOf,
   type WorkspacePlan,
 } from "@moe-a2a/core";
 import { abortMessage, reasonText } from "./abort-record.js";
@@ -53,22 +56,32 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
     if (!isDType(dtype)) throw argumentError(this.epRank, "dtype", `${describe(dtype)} is not a dtype`);
     const problem = shapeProblem(shape);
     if (problem) throw argumentError(this.epRank, "shape", problem);
-    return tensorAt(this.#context.group.allocate(byteLengthOf(dtype, shape)), 0, dtype, [...shape]);
+    const bytes = byteLengthOf(dtype, shape);
+    try {
+      return tensorAt(this.#context.group.allocate(bytes), 0, dtype, [...shape]);
+    } catch (cause) {
+      throw argumentError(
+        this.epRank,
+        "shape",
+        `[${shape}] of ${dtype} takes ${bytes} bytes: ${(cause as Error).message}`,
+      );
+    }
   }
 
   async write(t: CpuTensor, data: TensorData): Promise<void> {
     this.#checkOpen("write()");
     this.#checkHeld(t);
     const target = t.data as Uint8Array;
-    const given = data as Uint8Array | undefined;
-    if (given?.[Symbol.toStringTag] !== target[Symbol.toStringTag] || given.length !== target.length) {
+    const { name } = typedArrayOf(t.dtype);
+    if (!isTypedArray(data, name) || data.length !== target.length) {
+      const length = isTypedArray(data, name) ? ` of ${data.length} elements` : "";
       throw argumentError(
         this.epRank,
         "data",
-        `is ${describe(data)} of ${given?.length} elements; the tensor takes a ${target[Symbol.toStringTag]} of ${target.length}`,
+        `is ${describe(data)}${length}; the tensor takes a ${name} of ${target.length}`,
       );
     }
-    target.set(given);
+    if (target.length > 0) target.set(data as Uint8Array);
   }
 
   async read(t: CpuTensor): Promise<TensorData> {
@@ -76,47 +89,28 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
     this.#checkHeld(t);
     // Always private memory, also where the tensor lies in shared memory.
     const copy = tensorAt(new ArrayBuffer(t.data.byteLength), 0, t.dtype, t.shape).data as Uint8Array;
-    copy.set(t.data as Uint8Array);
+    if (copy.length > 0) copy.set(t.data as Uint8Array);
     return copy;
   }
 
   dispatch(input: DispatchInput<CpuTensor>): Dispatch<CpuTensor> {
     const context = this.#context;
     context.checkUsable("dispatch()");
-    const checked = checkDispatch(context.checks, input);
-    const lane = this.#freeLane(input.lane);
-    const dropped = route(
-      lane,
-      context,
-      input.tokenSelectedExperts.data as Int32Array,
-      checked.numLocalTokens,
-    );
+    const checked = checkDispatch<CpuTensor>(context.checks, input);
+    // Reading the arguments may have run code of the caller.
+    context.checkUsable("dispatch()");
+    const lane = this.#freeLane(checked.lane);
+    const ids = checked.tokenSelectedExperts.data as Int32Array;
+    const dropped = route(lane, context, ids, checked.numLocalTokens);
 
     const round = lane.nextRound;
-    const { maxTokens, rowBytes } = checked;
-    const offsets = payloadOffsets(context.layout, lane, round, {
-      ranks: context.config.epSize,
-      maxTokens,
-      rowBytes,
-    });
-    const dispatch = new JsDispatch({
-      context,
-      lane,
-      round,
-      checked,
-      payloadDTypes: input.payloads.map((payload) => payload.dtype),
-      hasStats: input.expertStats !== undefined,
-      offsets,
-      dropped,
-      tokensSent: lane.sendCounts.reduce((sum, count) => sum + count, 0),
-    });
+    const offsets = payloadOffsets(context.layout, lane, round, { ranks: context.config.epSize, ...checked });
+    const tokensSent = lane.sendCounts.reduce((sum, count) => sum + count, 0);
+    const dispatch = new JsDispatch({ context, lane, round, checked, offsets, dropped, tokensSent });
     lane.current = dispatch;
     lane.nextRound = round + 1;
     this.#turn = (lane.index + 1) % context.lanes.length;
-    if (!dispatch.hasFailed()) {
-      const { payloads, expertStats } = input;
-      sendDispatch(context, lane, round, checked, { payloads, expertStats }, offsets);
-    }
+    if (!dispatch.hasFailed()) sendDispatch(context, lane, round, checked, offsets);
     return dispatch;
   }
 
@@ -125,23 +119,23 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
     readonly timeoutMs?: number;
   }): Promise<void> {
     const context = this.#context;
+    const ranks = checkActiveRanks(context.checks, options?.activeRanks ?? context.activeRanks);
+    const timeoutMs = checkTimeoutMs(options?.timeoutMs, "timeoutMs", context.config.timeoutMs);
     if (context.state !== "open") {
       const problem =
         context.state === "closed" ? "this instance is closed; create a new one" : "a reset() is under way";
       throw context.stateError("reset()", context.state, problem);
     }
-    const ranks = checkActiveRanks(context.checks, options?.activeRanks ?? context.activeRanks);
-    const timeoutMs = checkTimeoutMs(options?.timeoutMs, "timeoutMs", context.config.timeoutMs);
-    for (const peer of ranks) this.#checkPresent(peer);
+    this.#checkPresent(ranks);
     context.state = "resetting";
     context.giveUpRounds(context.stateError("round", "reset", "reset() has given up this round"));
     try {
       await resetRank(context, ranks, timeoutMs);
       this.#turn = 0;
     } catch (error) {
+      if (this.#isClosed()) throw context.stateError("reset()", "closed", "close() was called meanwhile");
       // Rounds were given up, perhaps here alone: only another reset leads on.
-      if (error instanceof MoeA2AError && !this.#isClosed())
-        context.fail(error, { told: true, tellPeers: false });
+      if (error instanceof MoeA2AError) context.fail(error, { told: true, tellPeers: false });
       throw error;
     } finally {
       if (!this.#isClosed()) context.state = "open";
@@ -171,6 +165,7 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
   async close(): Promise<void> {
     const context = this.#context;
     if (context.state === "closed") return;
+    const meetings = context.state === "resetting" ? context.meetings : [];
     context.state = "closed";
     for (let peer = 0; peer < context.config.epSize; peer++) {
       const { words } = context.windows[peer] as Window;
@@ -187,7 +182,7 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
       rank: context.rank,
       where: "reset",
     });
-    for (const key of context.meetings) context.group.giveUp(key, gone);
+    for (const key of meetings) context.group.giveUp(key, gone);
     context.group.announceDeparture();
   }
 
@@ -226,15 +221,19 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
     return lane;
   }
 
-  /** A rank that has left for good cannot be waited for. */
-  #checkPresent(peer: number): void {
-    const kind = peer === this.epRank ? undefined : this.#context.departure(peer);
-    if (!kind) return;
+  /** @throws PEER_TIMEOUT for ranks that have left for good, which cannot be waited for */
+  #checkPresent(ranks: readonly number[]): void {
+    const left = (kind: MissingKind) =>
+      ranks.filter((peer) => peer !== this.epRank && this.#context.departure(peer) === kind);
+    const [lost, closed] = [left("lost"), left("closed")];
+    const kind = lost.length > 0 ? "lost" : "closed";
+    const missingRanks = [...lost, ...closed].sort((a, b) => a - b);
+    if (missingRanks.length === 0) return;
     throw new MoeA2AError(
       "ERR_MOE_A2A_PEER_TIMEOUT",
-      `rank ${this.epRank}, reset: rank ${peer} ${kind === "closed" ? "closed" : "ended without closing"} and cannot come back; ` +
-        "leave it out of activeRanks",
-      { phase: "reset", round: 0, missingRanks: [peer], kind },
+      `rank ${this.epRank}, reset: these ranks have left and cannot come back: ${missingRanks.join(", ")} ` +
+        `(closed: ${closed.join(", ") || "none"}; ended without closing: ${lost.join(", ") || "none"}); leave them out of activeRanks`,
+      { phase: "reset", round: 0, missingRanks, kind },
     );
   }
 }

@@ -11,8 +11,6 @@ import { Arrivals } from "./arrivals.js";
 export interface RoundInFlight {
   /** What keeps the lane busy, or undefined once it is free for the next round. */
   readonly unfinished: string | undefined;
-  /** The round's combine, once there is one. */
-  readonly combined: object | undefined;
   /** Settles what is pending with `error`. */
   giveUp(error: MoeA2AError): void;
 }
@@ -30,13 +28,14 @@ export class Lane {
   readonly lastTokens: Int32Array;
   readonly runStarts: Int32Array;
   readonly runSlots: Int32Array;
-  readonly privateMemory: ArrayBufferLike;
   readonly outputOffset: number;
   readonly arrivals: Arrivals;
   /** The round that the next dispatch starts; grows for ever, its low 32 bits go over the wire. */
   nextRound: number;
   /** The round that was dispatched last, finished or not. */
   current: RoundInFlight | undefined;
+  /** The combine whose output holds the lane's output memory. */
+  lastCombine: object | undefined;
 
   constructor(
     index: 0 | 1,
@@ -50,7 +49,6 @@ export class Lane {
     const entries = M * layout.maxTargets;
     this.index = index;
     this.at = at;
-    this.privateMemory = privateMemory;
     this.recvCounts = new Int32Array(privateMemory, at.recvCounts, R);
     this.gatheredStats = new Int32Array(privateMemory, at.gatheredStats, R * config.maxExpertStats);
     this.entryRanks = new Uint8Array(privateMemory, at.entryRanks, entries);

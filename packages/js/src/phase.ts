@@ -91,7 +91,9 @@ export class PhaseWait {
   #finish(): void {
     const { context, lane, complete } = this.#parts;
     complete();
-    // What a reset that left this rank out let others overwrite meanwhile must not pass as good.
+    // What a reset that left this rank out let others overwrite meanwhile must not pass as good. The read-modify-write
+    // keeps the reads of complete() before this one, which a plain atomic load would not.
+    Atomics.add(context.own.words, context.control.generation, 0);
     if (context.isLeftOut()) {
       this.#fail(this.#leftOut(), false);
       return;
@@ -114,12 +116,11 @@ export class PhaseWait {
 
   /** Fails the phase where a missing rank has left, or the time is up. */
   #findMissing(): boolean {
-    const { context, phase, round, arrivals } = this.#parts;
-    const departures = arrivals.missingRanks().map((peer) => context.departure(peer));
     const late = performance.now() >= this.deadline;
-    if (!late && !departures.includes("lost") && !departures.includes("closed")) return false;
+    if (!late && !this.#someLeft()) return false;
     // A rank that left, or came at the last moment, stored its flag first: look once more before giving it up.
     if (this.#look()) return this.poll();
+    const { context, phase, round, arrivals } = this.#parts;
     const missing = arrivals.missingRanks();
     const left = (how: MissingKind) => missing.filter((peer) => context.departure(peer) === how);
     const kind: MissingKind | undefined =
@@ -135,5 +136,11 @@ export class PhaseWait {
       where: `${phase} of round ${round}`,
     });
     return this.#fail(error, true);
+  }
+
+  #someLeft(): boolean {
+    const { context, arrivals } = this.#parts;
+    for (const peer of context.activeRanks) if (!arrivals.has(peer) && context.departure(peer)) return true;
+    return false;
   }
 }

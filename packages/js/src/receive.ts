@@ -1,4 +1,4 @@
-import type { CheckedDispatch, CombineDType, CpuTensor } from "@moe-a2a/core";
+import type { CheckedDispatch, CheckedTensor, CombineDType, CpuTensor } from "@moe-a2a/core";
 import type { RankContext } from "./context.js";
 import { bufferOf, readCount } from "./headers.js";
 import type { Lane } from "./lane.js";
@@ -59,7 +59,7 @@ export interface Summing {
   readonly maxTokens: number;
   readonly hiddenSize: number;
   readonly dtype: CombineDType;
-  readonly output: CpuTensor;
+  readonly output: CheckedTensor<CpuTensor>;
 }
 
 /**
@@ -85,6 +85,8 @@ export function takeCombine(context: RankContext, lane: Lane, summing: Summing):
 }
 
 /** Makes a failed combine's output NaN in every row. */
-export function spoilCombine(output: CpuTensor): void {
+export function spoilCombine(output: CheckedTensor<CpuTensor>): void {
+  // A caller may have transferred its array away meanwhile; it then has no length.
+  if (output.data.length === 0) return;
   fillNaN(output.data as Float32Array | Uint16Array, output.dtype as CombineDType);
 }

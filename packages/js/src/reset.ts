@@ -9,6 +9,8 @@ interface Meeting {
   readonly activeRanks: readonly number[];
   readonly nextRounds: readonly number[];
   readonly generation: number;
+  /** False for a rank that resets of the others have left out. */
+  readonly isCurrent: boolean;
 }
 
 /**
@@ -69,10 +71,26 @@ function cleanWindow(
   clearAbortRecords(own, layout, control, config.epSize);
 }
 
+/** @throws STATE where all that meet were given up by ranks that go on without them, and whom this would stop */
+function checkSomeCurrent(context: RankContext, ranks: readonly number[], met: readonly Meeting[]): void {
+  if (met.some(({ isCurrent }) => isCurrent)) return;
+  const others = Array.from({ length: context.config.epSize }, (_, peer) => peer).filter(
+    (peer) => !ranks.includes(peer) && !context.departure(peer),
+  );
+  if (others.length === 0) return;
+  throw context.stateError(
+    "reset()",
+    "leftOut",
+    `a reset() of the other ranks has left out all of [${ranks.join(", ")}]; name those that remained too ` +
+      `(among ${others.join(", ")}), and have them call reset()`,
+  );
+}
+
 /** Raises the generation of this rank's window and of those left out; the other named ranks raise their own. */
 function raiseGeneration(context: RankContext, ranks: readonly number[], generation: number): void {
   const { own, control, windows, config, group } = context;
   Atomics.store(own.words, control.generation, generation);
+  context.generation = generation;
   for (let peer = 0; peer < config.epSize; peer++) {
     if (ranks.includes(peer)) continue;
     // A rank that was given up and wakes later finds its window in another generation, and does no harm.
@@ -85,7 +103,7 @@ function raiseGeneration(context: RankContext, ranks: readonly number[], generat
  * Meets the named ranks, cleans this rank's window while nobody sends, meets again, and starts the next generation.
  *
  * @throws (rejects) ERR_MOE_A2A_PEER_TIMEOUT naming who did not come, ERR_MOE_A2A_MISMATCH where ranks name different
- * members
+ * members, ERR_MOE_A2A_STATE where all of them were left out by ranks that go on
  */
 export async function resetRank(
   context: RankContext,
@@ -96,13 +114,15 @@ export async function resetRank(
   const number = joinMeeting(context, ranks);
   const meeting = `reset:${context.instance}:${number}`;
   const cleaned = `${meeting}:cleaned`;
+  const forget = context.meetings;
   context.meetings = [meeting, cleaned];
   const departure = (peer: number) => context.departure(peer);
-  const options = { ranks, timeoutMs, phase: "reset", where: "reset", departure } as const;
+  const options = { ranks, timeoutMs, phase: "reset", where: "reset", departure, forget } as const;
   const mine: Meeting = {
     activeRanks: ranks,
     nextRounds: context.lanes.map((lane) => lane.nextRound),
     generation: Atomics.load(own.words, control.generation),
+    isCurrent: !context.isLeftOut(),
   };
   try {
     const met = await group.gather<Meeting>(meeting, mine, {
@@ -117,6 +137,7 @@ export async function resetRank(
     });
     // All named ranks have stopped sending, and none sends again before the second meeting.
     const values = ranks.map((r) => met[r] as Meeting);
+    checkSomeCurrent(context, ranks, values);
     const nextRounds = context.lanes.map((_, l) => Math.max(...values.map((value) => value.nextRounds[l]!)));
     const generation = (Math.max(...values.map((value) => value.generation)) + 1) | 0;
     cleanWindow(context, nextRounds);
@@ -128,8 +149,6 @@ export async function resetRank(
     // Who is already past the first meeting must not wait in the second for a rank that failed in the first.
     if (error instanceof MoeA2AError) group.giveUp(cleaned, error);
     throw error;
-  } finally {
-    context.meetings = [];
   }
   Atomics.store(own.words, control.meeting, number + 1);
 }

@@ -1,12 +1,12 @@
-import type { CheckedCombine, CheckedDispatch, CpuTensor } from "@moe-a2a/core";
+import type { CheckedCombine, CheckedDispatch, CheckedTensor, CpuTensor } from "@moe-a2a/core";
 import type { RankContext } from "./context.js";
-import { bufferOf, writeCombineHeader, writeDispatchHeader } from "./headers.js";
+import { bufferOf, readCount, writeCombineHeader, writeDispatchHeader } from "./headers.js";
 import type { Lane } from "./lane.js";
 import { copyBytes } from "./loops/copy.js";
 import type { Window } from "./memory.js";
 import { wireRound } from "./round-number.js";
 
-function bytesOf({ data }: CpuTensor): Uint8Array {
+function bytesOf({ data }: CheckedTensor<CpuTensor>): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 }
 
@@ -57,25 +57,23 @@ export function sendDispatch(
   context: RankContext,
   lane: Lane,
   round: number,
-  checked: CheckedDispatch,
-  tensors: { readonly payloads: readonly CpuTensor[]; readonly expertStats: CpuTensor | undefined },
+  checked: CheckedDispatch<CpuTensor>,
   offsets: readonly number[],
 ): void {
   const { rank, config, layout, windows } = context;
   const ranks = config.epSize;
-  if (checked.numLocalTokens > 0) {
-    for (const [p, payload] of tensors.payloads.entries()) {
-      const rowBytes = checked.rowBytes[p]!;
-      if (rowBytes === 0) continue;
-      const slotsAt = offsets[p]! + rank * checked.maxTokens * rowBytes;
-      sendRows(context, lane, bytesOf(payload), rowBytes, slotsAt, checked.numLocalTokens);
-    }
+  const { numLocalTokens, payloads, expertStats } = checked;
+  for (let p = 0; p < payloads.length && numLocalTokens > 0; p++) {
+    const rowBytes = checked.rowBytes[p]!;
+    if (rowBytes === 0) continue;
+    const slotsAt = offsets[p]! + rank * checked.maxTokens * rowBytes;
+    sendRows(context, lane, bytesOf(payloads[p]!), rowBytes, slotsAt, numLocalTokens);
   }
   const statsAt = (lane.at.expertStats + (bufferOf(round) * ranks + rank) * layout.statsRowBytes) / 4;
+  const place = { lane, round, source: rank, ranks };
   for (const target of context.activeRanks) {
     const window = windows[target] as Window;
-    if (tensors.expertStats) window.words.set(tensors.expertStats.data as Int32Array, statsAt);
-    const place = { lane, round, source: rank, ranks };
+    if (expertStats && checked.statsLength > 0) window.words.set(expertStats.data as Int32Array, statsAt);
     writeDispatchHeader(window, place, context.generation, checked, lane.sendCounts[target]!);
     // The flag vouches for everything before it: a sequentially consistent store, read by Atomics.load.
     Atomics.store(window.words, lane.flag("dispatch", rank), wireRound(round));
@@ -88,21 +86,23 @@ export function sendCombine(
   context: RankContext,
   lane: Lane,
   round: { readonly number: number; readonly maxTokens: number },
-  expertOutput: CpuTensor,
-  checked: CheckedCombine,
+  checked: CheckedCombine<CpuTensor>,
 ): void {
   const { rank, config, own, windows } = context;
-  const source = bytesOf(expertOutput);
+  const ranks = config.epSize;
+  const source = bytesOf(checked.expertOutput);
   const inPlace = source.buffer === own.memory && source.byteOffset === lane.at.combine;
   if (!inPlace) {
     for (const peer of context.activeRanks) {
+      // From the header: recvCounts is the caller's to write on.
+      const rows = readCount(own, { lane, round: round.number, source: peer, ranks });
       const start = peer * round.maxTokens * checked.rowBytes;
-      copyBytes(own.bytes, lane.at.combine + start, source, start, lane.recvCounts[peer]! * checked.rowBytes);
+      copyBytes(own.bytes, lane.at.combine + start, source, start, rows * checked.rowBytes);
     }
   }
+  const place = { lane, round: round.number, source: rank, ranks };
   for (const target of context.activeRanks) {
     const window = windows[target] as Window;
-    const place = { lane, round: round.number, source: rank, ranks: config.epSize };
     writeCombineHeader(window, place, context.generation, checked);
     Atomics.store(window.words, lane.flag("combine", rank), wireRound(round.number));
   }

@@ -1,13 +1,28 @@
-import type { ReadyOptions } from "@moe-a2a/core";
+import { argumentError, describe, type ReadyOptions } from "@moe-a2a/core";
 import type { RankContext } from "./context.js";
 import type { PhaseWait } from "./phase.js";
 import { waitFor } from "./wait.js";
 
+/** Rounds that always find their peers there would keep timers and I/O waiting: a turn is due after so many milliseconds. */
+const TURN_MS = 5;
+let lastTurn = 0;
+
+/** Lets the event loop take a turn, unless it has had one lately. */
+async function breathe(): Promise<void> {
+  if (performance.now() - lastTurn < TURN_MS) return;
+  await new Promise((resolve) => setImmediate(resolve));
+  lastTurn = performance.now();
+}
+
 /** Waits for a phase without blocking. @throws (rejects) its error, or the signal's reason */
 export async function settle(context: RankContext, phase: PhaseWait, options?: ReadyOptions): Promise<void> {
   const signal = options?.signal;
+  if (signal !== undefined && typeof signal?.addEventListener !== "function") {
+    throw argumentError(context.rank, "options.signal", `is ${describe(signal)}, not an AbortSignal`);
+  }
   if (signal?.aborted) throw signal.reason;
-  if (!phase.poll()) await waitFor(phase, context.group.bell, signal);
+  if (phase.poll()) await breathe();
+  else await waitFor(phase, context.group.bell, signal);
   throwFailure(context, phase);
 }
 

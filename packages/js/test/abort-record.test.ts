@@ -58,7 +58,7 @@ describe("abort record", () => {
     const abort = (reason: unknown) =>
       through(new MoeA2AError("ERR_MOE_A2A_ABORTED", "m", { rank: 5, reason })).record?.error.reason;
     expect(abort("out of memory")).toBe("out of memory");
-    expect(abort(undefined)).toBe("");
+    expect(abort(undefined)).toBeUndefined();
     expect(abort(new Error("inner"))).toBe("inner");
     const long = abort("é".repeat(1000)) as string;
     expect(long).toBe("é".repeat(500));

@@ -177,7 +177,10 @@ describe("close", () => {
     await a2as[2]!.close();
     await waiting;
     const again = await createLocal(3, { timeoutMs: 60_000 });
-    const met = [0, 2].map((r) => expect(again.a2as[r]!.reset()).rejects.toMatchObject(closed));
+    const met = [
+      expect(again.a2as[0]!.reset()).rejects.toMatchObject(closed),
+      expect(again.a2as[2]!.reset()).rejects.toMatchObject({ code: "ERR_MOE_A2A_STATE", state: "closed" }),
+    ];
     await later(10);
     await again.a2as[2]!.close();
     await Promise.all(met);
@@ -202,6 +205,27 @@ describe("reset", () => {
     const all = { activeRanks: [0, 1, 2] };
     await Promise.all(a2as.map((a2a) => a2a.reset(all)));
     await exactRound(a2as);
+  });
+
+  it("names all ranks that have left for good", async () => {
+    const { a2as } = await createLocal(4);
+    await Promise.all([a2as[1]!.close(), a2as[3]!.close()]);
+    await expect(a2as[0]!.reset()).rejects.toMatchObject({ kind: "closed", missingRanks: [1, 3] });
+  });
+
+  it("is refused to ranks that were left out, alone, while the others go on", async () => {
+    const { a2as } = await createLocal(3);
+    const rest = [a2as[0]!, a2as[1]!];
+    await Promise.all(rest.map((a2a) => a2a.reset({ activeRanks: [0, 1] })));
+    await expect(a2as[2]!.reset({ activeRanks: [2] })).rejects.toMatchObject({
+      code: "ERR_MOE_A2A_STATE",
+      state: "leftOut",
+      message: expect.stringContaining("name those that remained too (among 0, 1)"),
+    });
+    await exactRound(rest);
+    await Promise.all(rest.map((a2a) => a2a.close()));
+    await a2as[2]!.reset({ activeRanks: [2] });
+    await exactRound([a2as[2]!]);
   });
 
   it("gives up the rounds in flight", async () => {
@@ -318,6 +342,117 @@ describe("an AbortSignal", () => {
     const other = dispatchIds(a2as[1]!, [0]);
     await Promise.all([dispatch.ready(), other.ready()]);
     expect([...dispatch.recvCounts.data]).toEqual([1, 1]);
+  });
+});
+
+describe("a caller's slips", () => {
+  it("in a signal are refused, and leave nothing behind", async () => {
+    const { a2as } = await createLocal(2);
+    const dispatch = dispatchIds(a2as[0]!, [0]);
+    for (const signal of [{}, null, "stop"]) {
+      await expect(dispatch.ready({ signal: signal as never })).rejects.toMatchObject({
+        code: "ERR_MOE_A2A_ARGUMENT",
+        argument: "options.signal",
+      });
+    }
+    const other = dispatchIds(a2as[1]!, [0]);
+    await Promise.all([dispatch.ready(), other.ready()]);
+  });
+
+  it("in getters that throw or call back leave the instance as it was", async () => {
+    const { a2as } = await createLocal(2, { maxExpertStats: 2 });
+    const ids = tensor("int32", [1, 1], [0]);
+    const good = { numLocalTokens: 1, tokenSelectedExperts: ids, payloads: [tensor("float32", [1, 4])] };
+    const boom = new Error("boom");
+    /** The property works `reads` times, then throws. */
+    const spent = (target: object, property: string, reads: number): object => {
+      let left = reads;
+      return new Proxy(target, {
+        get(of, key, receiver) {
+          if (key === property && left-- === 0) throw boom;
+          return Reflect.get(of, key, receiver);
+        },
+      });
+    };
+    for (const property of ["numLocalTokens", "tokenSelectedExperts", "payloads", "expertStats", "lane"]) {
+      for (let reads = 0; reads < 3; reads++) {
+        const input = spent({ ...good, expertStats: tensor("int32", [2]) }, property, reads) as typeof good;
+        let dispatch: ReturnType<(typeof a2as)[0]["dispatch"]> | undefined;
+        try {
+          dispatch = a2as[0]!.dispatch(input);
+        } catch (error) {
+          expect(error).toBe(boom);
+        }
+        // It was read once: what came after the check did not matter, or nothing was sent.
+        if (dispatch) {
+          const peer = a2as[1]!.dispatch({ ...good, expertStats: tensor("int32", [2]) });
+          await Promise.all([dispatch.ready(), peer.ready()]);
+          for (const round of [dispatch, peer]) void round.combine(tensor("float32", [2, 4, 4])).ready();
+        }
+      }
+    }
+    await exactRound(a2as);
+    const again = {
+      ...good,
+      get payloads() {
+        dispatchIds(a2as[0]!, [0]);
+        return good.payloads;
+      },
+    };
+    expect(() => a2as[0]!.dispatch(again)).toThrowError(expect.objectContaining({ state: "busy" }));
+    expect(() =>
+      a2as[0]!.dispatch({
+        ...good,
+        payloads: [
+          { ...good.payloads[0]!, data: { length: 4, [Symbol.toStringTag]: "Float32Array" } as never },
+        ],
+      }),
+    ).toThrowError(/has data that is/);
+  });
+
+  it("in recvCounts do not reach the combine", async () => {
+    const { a2as } = await createLocal(2);
+    for (const value of [5, 9]) {
+      const dispatches = a2as.map((a2a) => dispatchIds(a2a, [0, 4]));
+      await Promise.all(dispatches.map((dispatch) => dispatch.ready()));
+      const combines = dispatches.map((dispatch) => {
+        (dispatch.recvCounts.data as Int32Array).fill(0);
+        return dispatch.combine(tensor("float32", [2, 4, 4], new Float32Array(32).fill(value)));
+      });
+      await Promise.all(combines.map((combine) => combine.ready()));
+      for (const combine of combines) expect([...combine.output.data]).toEqual(new Array(8).fill(value));
+    }
+  });
+
+  it("with buffers transferred away do not stop a failure from being told", async () => {
+    const { a2as } = await createLocal(2, { roundsInFlight: 2 });
+    const dispatches = a2as.map((a2a) => dispatchIds(a2a, [0]));
+    await Promise.all(dispatches.map((dispatch) => dispatch.ready()));
+    const out = tensor("float32", [1, 4]);
+    const combine = dispatches[0]!.combine(dispatches[0]!.recv[0] as CpuTensor, { out });
+    const second = dispatchIds(a2as[0]!, [0]);
+    structuredClone(out.data.buffer, { transfer: [out.data.buffer as ArrayBuffer] });
+    await a2as[0]!.close();
+    await expect(combine.ready()).rejects.toMatchObject({ state: "closed" });
+    await expect(second.ready()).rejects.toMatchObject({ state: "closed" });
+  });
+});
+
+describe("the event loop", () => {
+  it("takes its turns, though every round finds its peers there", async () => {
+    const { a2as } = await createLocal(2);
+    let stopped = false;
+    setTimeout(() => {
+      stopped = true;
+    }, 30);
+    let rounds = 0;
+    while (!stopped && rounds < 1_000_000) {
+      const dispatches = a2as.map((a2a) => dispatchIds(a2a, []));
+      await Promise.all(dispatches.map((dispatch) => dispatch.ready()));
+      await Promise.all(dispatches.map((dispatch) => dispatch.combine(tensor("float32", [2, 4, 4])).ready()));
+      rounds++;
+    }
+    expect(stopped).toBe(true);
   });
 });
 

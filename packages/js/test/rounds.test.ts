@@ -75,6 +75,29 @@ describe("what a dispatch shows", () => {
   });
 });
 
+describe("an output in memory of the plan", () => {
+  it("is over once the lane combines again, and stays over", async () => {
+    const { a2as } = await createLocal(1);
+    const a2a = a2as[0]!;
+    const round = async () => {
+      const dispatch = dispatchIds(a2a, [0]);
+      await dispatch.ready();
+      const combine = dispatch.combine(dispatch.recv[0] as CpuTensor);
+      await combine.ready();
+      return combine;
+    };
+    const first = await round();
+    const second = await round();
+    const over = expect.objectContaining({ code: "ERR_MOE_A2A_STATE", state: "over" });
+    expect(() => first.output).toThrowError(over);
+    await dispatchIds(a2a, [0]).ready();
+    expect(() => first.output).toThrowError(over);
+    expect(second.output.shape).toEqual([1, 4]);
+    await a2a.reset();
+    expect(() => first.output).toThrowError(over);
+  });
+});
+
 describe("lanes", () => {
   it("are busy until their combine has completed, also if nobody awaited it", async () => {
     const { a2as } = await createLocal(1);

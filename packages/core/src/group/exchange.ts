@@ -59,14 +59,16 @@ export class Exchange {
       );
     }
     const timeoutMs = checkTimeoutMs(options?.timeoutMs, "options.timeoutMs");
+    // A copy with a buffer of its own (a Buffer's slice() is none): clones carry their whole buffer, and the caller may
+    // change its array at once.
+    const mine = new Uint8Array(value);
     const call = this.#calls.get(key) ?? 0;
     this.#calls.set(key, call + 1);
-    // A copy with a buffer of its own: clones carry their whole buffer, and the caller may change its array at once.
-    const values = await this.#rendezvous.gather<Uint8Array>(`exchange:${key}#${call}`, value.slice(), {
+    const values = await this.#rendezvous.gather<Uint8Array>(`exchange:${key}#${call}`, mine, {
       timeoutMs,
       phase: "exchange",
       where: `exchange(${JSON.stringify(key)}, …), call ${call + 1} with this key (rank ${this.#rank})`,
     });
-    return values.map((bytes) => bytes.slice());
+    return values.map((bytes) => new Uint8Array(bytes));
   }
 }

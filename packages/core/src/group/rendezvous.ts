@@ -14,6 +14,7 @@ export type GroupMessage =
       readonly to?: number;
       readonly key: string;
       readonly value: unknown;
+      readonly forget: readonly string[] | undefined;
     }
   /** A rank gave up on a key, which nobody can complete any more. */
   | {
@@ -34,6 +35,8 @@ export interface GatherOptions<T> {
   readonly round?: number;
   /** What the caller does, for messages. */
   readonly where: string;
+  /** Keys whose values of this rank nobody needs any more, pending elsewhere aside. */
+  readonly forget?: readonly string[];
   /** Looks at each value as it arrives; what it returns fails the gathering on all ranks. */
   readonly check?: (rank: number, value: T) => MoeA2AError | undefined;
   /** Whether a rank has left what this gathering is for, rather than the group. */
@@ -108,11 +111,11 @@ export class Rendezvous {
         mine: value,
         options: options as GatherOptions<unknown>,
         // Ref'd on purpose: a pending gathering keeps the process alive.
-        timer: setTimeout(() => this.#missing(key, entry, "timeout"), options.timeoutMs),
+        timer: setTimeout(() => this.#late(key, entry), options.timeoutMs),
         resolve: resolve as (values: unknown[]) => void,
         reject,
       };
-      this.#post({ kind: "put", from: this.#rank, key, value });
+      this.#post({ kind: "put", from: this.#rank, key, value, forget: options.forget });
       this.#advance(key, entry);
     });
   }
@@ -138,7 +141,8 @@ export class Rendezvous {
       case "put": {
         if (message.to !== undefined && message.to !== this.#rank) break;
         const entry = this.#entry(message.key);
-        if (entry.failures.has(this.#rank)) break;
+        for (const old of message.forget ?? []) this.#forget(old, message.from);
+        if (entry.failures.has(this.#rank) || entry.failures.has(message.from)) break;
         entry.values.set(message.from, message.value);
         this.#advance(message.key, entry);
         break;
@@ -147,6 +151,7 @@ export class Rendezvous {
         if (message.to !== undefined && message.to !== this.#rank) break;
         const entry = this.#entry(message.key);
         entry.failures.set(message.from, message.verdict);
+        entry.values.delete(message.from);
         if (entry.pending?.ranks.includes(message.from)) {
           this.#settle(entry).reject(fromVerdict(message.verdict, message.from));
         }
@@ -177,10 +182,21 @@ export class Rendezvous {
     return entry;
   }
 
+  /** Drops a value that waits here for a call that this rank is not going to make. */
+  #forget(key: string, from: number): void {
+    const entry = this.#entries.get(key);
+    if (!entry || entry.pending) return;
+    entry.values.delete(from);
+    if (entry.values.size === 0 && entry.failures.size === 0) this.#entries.delete(key);
+  }
+
   /** A rank that joined late missed what was broadcast before: say it again, to it alone. */
   #repeatFor(to: number): void {
     for (const [key, { pending, failures }] of this.#entries) {
-      if (pending) this.#post({ kind: "put", from: this.#rank, to, key, value: pending.mine });
+      if (pending) {
+        const { mine: value, options } = pending;
+        this.#post({ kind: "put", from: this.#rank, to, key, value, forget: options.forget });
+      }
       const verdict = failures.get(this.#rank);
       if (verdict) this.#post({ kind: "fail", from: this.#rank, to, key, verdict });
     }
@@ -223,6 +239,13 @@ export class Rendezvous {
   #departure(rank: number, { options }: Pending): MissingKind | undefined {
     const state = this.#peerState(rank);
     return state === "lost" || state === "closed" ? state : options.departure?.(rank);
+  }
+
+  /** The time is up: what was posted in time counts, also where this thread was too busy to take it in. */
+  #late(key: string, entry: Entry): void {
+    const { pending } = entry;
+    this.#drain();
+    if (pending && entry.pending === pending) this.#missing(key, entry, "timeout");
   }
 
   #missing(key: string, entry: Entry, kind: MissingKind): void {

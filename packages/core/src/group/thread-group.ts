@@ -120,14 +120,26 @@ class ThreadGroup implements Group {
   }
 }
 
+function isTicket(value: unknown): value is ThreadTicket {
+  const { kind, id, rank, size, control } = (value ?? {}) as Partial<ThreadTicket>;
+  return (
+    kind === "moe-a2a.thread-ticket" &&
+    typeof id === "string" &&
+    control instanceof SharedArrayBuffer &&
+    new ThreadControl(control).size === size &&
+    Number.isInteger(rank) &&
+    (rank as number) >= 0 &&
+    (rank as number) < (size as number)
+  );
+}
+
 /**
  * Joins a thread group as the ticket's rank, on the calling thread.
  *
  * @throws ERR_MOE_A2A_ARGUMENT for something that is no ticket; ERR_MOE_A2A_STATE where the rank was taken already
  */
 export function joinThreadGroup(ticket: ThreadTicket): Group {
-  const given = ticket as Partial<ThreadTicket> | null | undefined;
-  if (given?.kind !== "moe-a2a.thread-ticket" || !(given.control instanceof SharedArrayBuffer)) {
+  if (!isTicket(ticket)) {
     throw new MoeA2AError(
       "ERR_MOE_A2A_ARGUMENT",
       `joinThreadGroup() takes a ticket of createThreadGroup(), not ${describe(ticket)}`,

@@ -1,4 +1,4 @@
-import { type CombineDType, float16ToFloat32 } from "@moe-a2a/core";
+import type { CombineDType } from "@moe-a2a/core";
 
 /** One row's running sum in float32, the addend widened to float32, and the bits of both. */
 export class Accumulator {
@@ -15,16 +15,8 @@ export class Accumulator {
   }
 }
 
-let float16Table: Float32Array | undefined;
-
-/** Every float16 widened, made at first use: a look-up beats the arithmetic, and is exact for subnormals too. */
-function float16Values(): Float32Array {
-  if (!float16Table) {
-    float16Table = new Float32Array(65536);
-    for (let bits = 0; bits < 65536; bits++) float16Table[bits] = float16ToFloat32(bits);
-  }
-  return float16Table;
-}
+/** Moves a float16's exponent, put where a float32 has its own, from one bias to the other: exact, subnormals too. */
+const FLOAT16_SCALE = 2 ** (127 - 15);
 
 /** Sets the first `n` sums to +0. */
 export function clearSum(acc: Accumulator, n: number): void {
@@ -49,8 +41,13 @@ export function addRow(
     for (let i = 0; i < n; i++) sum[i] = sum[i]! + addend[i]!;
     return;
   }
-  const table = float16Values();
-  for (let i = 0; i < n; i++) sum[i] = sum[i]! + table[row[offset + i]!]!;
+  for (let i = 0; i < n; i++) {
+    const bits = row[offset + i]!;
+    // Infinity and NaN have the largest exponent there and here.
+    const special = (bits & 0x7c00) === 0x7c00 ? 0x7f800000 : 0;
+    addendBits[i] = ((bits & 0x8000) << 16) | ((bits & 0x7fff) << 13) | special;
+  }
+  for (let i = 0; i < n; i++) sum[i] = sum[i]! + addend[i]! * FLOAT16_SCALE;
 }
 
 /** Rounds the first `n` sums to `dtype`, to nearest even, and stores them. */

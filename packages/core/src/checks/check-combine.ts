@@ -1,0 +1,83 @@
+import { bytesPerElement, type CombineDType, type DType } from "../dtype.js";
+import { describe, type Tensor } from "../tensor.js";
+import { argumentError, type CheckContext, type CheckedTensor, checkTensor } from "./check-tensor.js";
+
+const combineDTypes: readonly DType[] = ["float32", "float16", "bfloat16"];
+
+/**
+ * Checks hidden size and dtype of rows to combine.
+ *
+ * @returns bytes of one row
+ * @throws ERR_MOE_A2A_ARGUMENT
+ */
+export function checkCombineRow(
+  { config, rank }: CheckContext,
+  argument: string,
+  hiddenSize: unknown,
+  dtype: unknown,
+): number {
+  if (!combineDTypes.includes(dtype as DType)) {
+    throw argumentError(
+      rank,
+      argument,
+      `has dtype ${describe(dtype)}; combine takes ${combineDTypes.join(", ")}`,
+    );
+  }
+  if (!Number.isSafeInteger(hiddenSize) || (hiddenSize as number) < 1) {
+    throw argumentError(
+      rank,
+      argument,
+      `has the hidden size ${describe(hiddenSize)}; it must be an integer >= 1`,
+    );
+  }
+  const bytes = (hiddenSize as number) * bytesPerElement(dtype as DType);
+  if (bytes > config.maxCombineBytesPerToken) {
+    throw argumentError(
+      rank,
+      argument,
+      `takes ${bytes} bytes per row (${hiddenSize} × ${dtype}), but config.maxCombineBytesPerToken is ` +
+        `${config.maxCombineBytesPerToken}; create the instance with at least ${bytes}`,
+    );
+  }
+  return bytes;
+}
+
+/** What a combine's arguments come to. */
+export interface CheckedCombine<T extends Tensor = Tensor> {
+  readonly expertOutput: CheckedTensor<T>;
+  /** Undefined where the plan's own memory takes the result. */
+  readonly out: CheckedTensor<T> | undefined;
+  readonly hiddenSize: number;
+  readonly dtype: CombineDType;
+  readonly rowBytes: number;
+}
+
+/**
+ * Checks the arguments of a combine against its dispatch.
+ *
+ * @throws ERR_MOE_A2A_ARGUMENT
+ */
+export function checkCombine<T extends Tensor>(
+  context: CheckContext,
+  round: { readonly maxTokens: number; readonly numLocalTokens: number },
+  givenOutput: T,
+  givenOut: T | undefined,
+): CheckedCombine<T> {
+  const expertOutput = checkTensor<T>(context, "expertOutput", givenOutput, {
+    dtype: combineDTypes,
+    shape: [context.config.epSize, round.maxTokens, undefined],
+    dims: "epSize, runtimeMaxTokensPerRank, hiddenSize",
+  });
+  const hiddenSize = expertOutput.shape[2] as number;
+  const dtype = expertOutput.dtype as CombineDType;
+  const rowBytes = checkCombineRow(context, "expertOutput", hiddenSize, dtype);
+  const out =
+    givenOut === undefined
+      ? undefined
+      : checkTensor<T>(context, "out", givenOut, {
+          dtype: combineDTypes,
+          shape: [round.numLocalTokens, hiddenSize],
+          dims: "numLocalTokens, hiddenSize",
+        });
+  return { expertOutput, out, hiddenSize, dtype, rowBytes };
+}

@@ -1,0 +1,211 @@
+import type { DispatchInput } from "../api.js";
+import { LIMITS, type ResolvedConfig } from "../config.js";
+import { bytesPerElement } from "../dtype.js";
+import { MoeA2AError } from "../errors.js";
+import { describe, type Tensor } from "../tensor.js";
+import { argumentError, type CheckContext, type CheckedTensor, checkTensor } from "./check-tensor.js";
+
+/** What a dispatch's arguments come to, once they are known to be right. Nothing is read from the input again. */
+export interface CheckedDispatch<T extends Tensor = Tensor> {
+  readonly numLocalTokens: number;
+  /** `runtimeMaxTokensPerRank` with its default. */
+  readonly maxTokens: number;
+  readonly tokenSelectedExperts: CheckedTensor<T>;
+  readonly payloads: readonly CheckedTensor<T>[];
+  /** Row bytes of each payload. */
+  readonly rowBytes: readonly number[];
+  /** -1 where no payload holds expert ids. */
+  readonly expertIdPayloadIndex: number;
+  readonly invalidTokenExpertId: number;
+  readonly expertStats: CheckedTensor<T> | undefined;
+  /** 0 without statistics. */
+  readonly statsLength: number;
+  /** The lane asked for. */
+  readonly lane: 0 | 1 | undefined;
+}
+
+const INT32_MIN = -(2 ** 31);
+const INT32_MAX = 2 ** 31 - 1;
+
+function isInteger(value: unknown, low: number, high: number = Number.MAX_SAFE_INTEGER): value is number {
+  return Number.isInteger(value) && (value as number) >= low && (value as number) <= high;
+}
+
+/** Checks m against the capacity. */
+function checkMaxTokens({ config, rank }: CheckContext, given: unknown): number {
+  const capacity = config.maxTokensPerRank;
+  const maxTokens = given ?? capacity;
+  if (!isInteger(maxTokens, 0)) {
+    throw argumentError(
+      rank,
+      "runtimeMaxTokensPerRank",
+      `is ${describe(maxTokens)}; it must be an integer >= 0`,
+    );
+  }
+  if (maxTokens > capacity) {
+    throw new MoeA2AError(
+      "ERR_MOE_A2A_CAPACITY",
+      `rank ${rank}: runtimeMaxTokensPerRank is ${maxTokens}, but the workspace holds ${capacity} tokens per rank; ` +
+        `create the instance with config.maxTokensPerRank of at least ${maxTokens}`,
+      { value: maxTokens, limit: capacity },
+    );
+  }
+  return maxTokens;
+}
+
+/** Checks L against m. */
+function checkNumLocalTokens({ config, rank }: CheckContext, given: unknown, maxTokens: number): number {
+  if (!isInteger(given, 0)) {
+    throw argumentError(rank, "numLocalTokens", `is ${describe(given)}; it must be an integer >= 0`);
+  }
+  if (given <= maxTokens) return given;
+  const capacity = config.maxTokensPerRank;
+  const cure =
+    given <= capacity
+      ? `pass a runtimeMaxTokensPerRank of at least ${given} on every rank`
+      : `create the instance with config.maxTokensPerRank of at least ${given} (it is ${capacity})`;
+  throw new MoeA2AError(
+    "ERR_MOE_A2A_CAPACITY",
+    `rank ${rank}: numLocalTokens is ${given}, but this round has ${maxTokens} slots per rank ` +
+      `(runtimeMaxTokensPerRank); ${cure}`,
+    { value: given, limit: maxTokens },
+  );
+}
+
+function checkPayloads<T extends Tensor>(
+  context: CheckContext,
+  given: unknown,
+  numLocalTokens: number,
+): readonly CheckedTensor<T>[] {
+  const payloads = Array.isArray(given) ? [...given] : [];
+  if (payloads.length < 1 || payloads.length > LIMITS.payloads) {
+    const what = Array.isArray(given) ? `has ${payloads.length} tensors` : `is ${describe(given)}`;
+    throw argumentError(
+      context.rank,
+      "payloads",
+      `${what}; it must be an array of 1 to ${LIMITS.payloads} tensors`,
+    );
+  }
+  return payloads.map((payload, p) =>
+    checkTensor<T>(context, `payloads[${p}]`, payload, {
+      shape: [numLocalTokens, undefined],
+      dims: "numLocalTokens, n",
+    }),
+  );
+}
+
+function checkRowBytes(
+  { config, rank }: CheckContext,
+  payloads: readonly CheckedTensor[],
+): readonly number[] {
+  const rowBytes = payloads.map(({ dtype, shape }) => (shape[1] as number) * bytesPerElement(dtype));
+  const total = rowBytes.reduce((sum, bytes) => sum + bytes, 0);
+  if (total > config.maxDispatchBytesPerToken) {
+    throw argumentError(
+      rank,
+      "payloads",
+      `take ${total} bytes per token (${rowBytes.join(" + ")}), but config.maxDispatchBytesPerToken is ` +
+        `${config.maxDispatchBytesPerToken}; create the instance with at least ${total}`,
+    );
+  }
+  return rowBytes;
+}
+
+function checkExpertIdPayload(rank: number, given: unknown, payloads: readonly CheckedTensor[]): number {
+  if (given === undefined) return -1;
+  if (!isInteger(given, 0, payloads.length - 1)) {
+    throw argumentError(
+      rank,
+      "expertIdPayloadIndex",
+      `is ${describe(given)}; it must name one of the ${payloads.length} payloads`,
+    );
+  }
+  const { dtype } = payloads[given] as CheckedTensor;
+  if (dtype !== "int32") {
+    throw argumentError(
+      rank,
+      "expertIdPayloadIndex",
+      `names payloads[${given}] of dtype ${dtype}; expert ids are int32`,
+    );
+  }
+  return given;
+}
+
+function checkStats<T extends Tensor>(context: CheckContext, given: unknown): CheckedTensor<T> | undefined {
+  if (given === undefined) return undefined;
+  const stats = checkTensor<T>(context, "expertStats", given, {
+    dtype: ["int32"],
+    shape: [undefined],
+    dims: "n",
+  });
+  const { maxExpertStats } = context.config;
+  const length = stats.shape[0] as number;
+  if (length > maxExpertStats) {
+    throw argumentError(
+      context.rank,
+      "expertStats",
+      `has ${length} elements, but config.maxExpertStats is ${maxExpertStats}; create the instance with at least ${length}`,
+    );
+  }
+  return stats;
+}
+
+function checkLane({ roundsInFlight }: ResolvedConfig, rank: number, given: unknown): 0 | 1 | undefined {
+  if (given === undefined || isInteger(given, 0, roundsInFlight - 1)) return given as 0 | 1 | undefined;
+  throw argumentError(
+    rank,
+    "lane",
+    `is ${describe(given)}; config.roundsInFlight is ${roundsInFlight}, so the lanes are 0…${roundsInFlight - 1}`,
+  );
+}
+
+/**
+ * Checks the arguments of a dispatch, as far as they can be seen on the host. Nothing is sent or written.
+ *
+ * @throws ERR_MOE_A2A_ARGUMENT, ERR_MOE_A2A_CAPACITY
+ */
+export function checkDispatch<T extends Tensor>(
+  context: CheckContext,
+  input: DispatchInput<T>,
+): CheckedDispatch<T> {
+  const { config, rank } = context;
+  if (typeof input !== "object" || input === null) {
+    throw argumentError(rank, "input", `is ${describe(input)}, not an object`);
+  }
+  const {
+    runtimeMaxTokensPerRank,
+    expertIdPayloadIndex,
+    invalidTokenExpertId = -1,
+    expertStats,
+    lane,
+  } = input;
+  const maxTokens = checkMaxTokens(context, runtimeMaxTokensPerRank);
+  const numLocalTokens = checkNumLocalTokens(context, input.numLocalTokens, maxTokens);
+  const tokenSelectedExperts = checkTensor<T>(context, "tokenSelectedExperts", input.tokenSelectedExperts, {
+    dtype: ["int32"],
+    shape: [numLocalTokens, config.topK],
+    dims: "numLocalTokens, topK",
+  });
+  const payloads = checkPayloads<T>(context, input.payloads, numLocalTokens);
+  const rowBytes = checkRowBytes(context, payloads);
+  if (!isInteger(invalidTokenExpertId, INT32_MIN, INT32_MAX)) {
+    throw argumentError(
+      rank,
+      "invalidTokenExpertId",
+      `is ${describe(invalidTokenExpertId)}; it must be an int32`,
+    );
+  }
+  const stats = checkStats<T>(context, expertStats);
+  return {
+    numLocalTokens,
+    maxTokens,
+    tokenSelectedExperts,
+    payloads,
+    rowBytes,
+    expertIdPayloadIndex: checkExpertIdPayload(rank, expertIdPayloadIndex, payloads),
+    invalidTokenExpertId,
+    expertStats: stats,
+    statsLength: stats ? (stats.shape[0] as number) : 0,
+    lane: checkLane(config, rank, lane),
+  };
+}
