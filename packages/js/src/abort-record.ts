@@ -121,7 +121,10 @@ function decode(text: string, source: number): MoeA2AError {
 
 /** A reason travels as text; none at all stays undefined. */
 function abortVerdict({ rank = 0, reason }: MoeA2AError): Verdict {
-  const text = reasonText(reason).slice(0, REASON_LENGTH);
+  // Cut between characters, not inside one that takes two units.
+  const text = reasonText(reason)
+    .slice(0, REASON_LENGTH)
+    .replace(/[\uD800-\uDBFF]$/, "");
   const details = { rank, reason: reason === undefined ? undefined : text };
   return { code: "ERR_MOE_A2A_ABORTED", message: abortMessage(rank, text), details };
 }

@@ -59,14 +59,12 @@ function checkAddressable(config: ResolvedConfig, layout: WorkspaceLayout, rank:
   const bytes = largestPart(layout);
   if (bytes <= limit) return;
   const largest = largestCapacity(config, limit, largestPart);
-  const problem = `the workspace would take ${bytes} bytes in one piece, but this runtime addresses ${limit}; `;
-  if (largest > 0) {
-    const cure = `the largest value that fits is ${largest}`;
-    throw configError("maxTokensPerRank", config.maxTokensPerRank, problem + cure, rank);
-  }
-  const byDispatch = config.maxDispatchBytesPerToken >= config.maxCombineBytesPerToken;
-  const field = byDispatch ? "maxDispatchBytesPerToken" : "maxCombineBytesPerToken";
-  throw configError(field, config[field], `${problem}not even maxTokensPerRank 1 would fit`, rank);
+  const cure =
+    largest > 0
+      ? `the largest value that fits is ${largest}`
+      : "the largest value that fits is 0, so lower the byte limits";
+  const problem = `the workspace would take ${bytes} bytes in one piece, but this runtime addresses ${limit}; ${cure}`;
+  throw configError("maxTokensPerRank", config.maxTokensPerRank, problem, rank);
 }
 
 /** @throws ERR_MOE_A2A_CONFIG where the memory is not to be had */

@@ -9,8 +9,6 @@ interface Meeting {
   readonly activeRanks: readonly number[];
   readonly nextRounds: readonly number[];
   readonly generation: number;
-  /** False for a rank that resets of the others have left out. */
-  readonly isCurrent: boolean;
 }
 
 /**
@@ -71,21 +69,6 @@ function cleanWindow(
   clearAbortRecords(own, layout, control, config.epSize);
 }
 
-/** @throws STATE where all that meet were given up by ranks that go on without them, and whom this would stop */
-function checkSomeCurrent(context: RankContext, ranks: readonly number[], met: readonly Meeting[]): void {
-  if (met.some(({ isCurrent }) => isCurrent)) return;
-  const others = Array.from({ length: context.config.epSize }, (_, peer) => peer).filter(
-    (peer) => !ranks.includes(peer) && !context.departure(peer),
-  );
-  if (others.length === 0) return;
-  throw context.stateError(
-    "reset()",
-    "leftOut",
-    `a reset() of the other ranks has left out all of [${ranks.join(", ")}]; name those that remained too ` +
-      `(among ${others.join(", ")}), and have them call reset()`,
-  );
-}
-
 /** Raises the generation of this rank's window and of those left out; the other named ranks raise their own. */
 function raiseGeneration(context: RankContext, ranks: readonly number[], generation: number): void {
   const { own, control, windows, config, group } = context;
@@ -103,7 +86,7 @@ function raiseGeneration(context: RankContext, ranks: readonly number[], generat
  * Meets the named ranks, cleans this rank's window while nobody sends, meets again, and starts the next generation.
  *
  * @throws (rejects) ERR_MOE_A2A_PEER_TIMEOUT naming who did not come, ERR_MOE_A2A_MISMATCH where ranks name different
- * members, ERR_MOE_A2A_STATE where all of them were left out by ranks that go on
+ * members
  */
 export async function resetRank(
   context: RankContext,
@@ -122,7 +105,6 @@ export async function resetRank(
     activeRanks: ranks,
     nextRounds: context.lanes.map((lane) => lane.nextRound),
     generation: Atomics.load(own.words, control.generation),
-    isCurrent: !context.isLeftOut(),
   };
   try {
     const met = await group.gather<Meeting>(meeting, mine, {
@@ -137,7 +119,6 @@ export async function resetRank(
     });
     // All named ranks have stopped sending, and none sends again before the second meeting.
     const values = ranks.map((r) => met[r] as Meeting);
-    checkSomeCurrent(context, ranks, values);
     const nextRounds = context.lanes.map((_, l) => Math.max(...values.map((value) => value.nextRounds[l]!)));
     const generation = (Math.max(...values.map((value) => value.generation)) + 1) | 0;
     cleanWindow(context, nextRounds);

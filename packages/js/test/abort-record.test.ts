@@ -62,6 +62,7 @@ describe("abort record", () => {
     expect(abort(new Error("inner"))).toBe("inner");
     const long = abort("é".repeat(1000)) as string;
     expect(long).toBe("é".repeat(500));
+    expect(abort(`x${"😀".repeat(400)}`)).toBe(`x${"😀".repeat(249)}`);
   });
 
   it("carries every rank's value of a disagreement, as far as there is room", () => {

@@ -213,21 +213,6 @@ describe("reset", () => {
     await expect(a2as[0]!.reset()).rejects.toMatchObject({ kind: "closed", missingRanks: [1, 3] });
   });
 
-  it("is refused to ranks that were left out, alone, while the others go on", async () => {
-    const { a2as } = await createLocal(3);
-    const rest = [a2as[0]!, a2as[1]!];
-    await Promise.all(rest.map((a2a) => a2a.reset({ activeRanks: [0, 1] })));
-    await expect(a2as[2]!.reset({ activeRanks: [2] })).rejects.toMatchObject({
-      code: "ERR_MOE_A2A_STATE",
-      state: "leftOut",
-      message: expect.stringContaining("name those that remained too (among 0, 1)"),
-    });
-    await exactRound(rest);
-    await Promise.all(rest.map((a2a) => a2a.close()));
-    await a2as[2]!.reset({ activeRanks: [2] });
-    await exactRound([a2as[2]!]);
-  });
-
   it("gives up the rounds in flight", async () => {
     const { a2as } = await createLocal(2);
     const dispatch = dispatchIds(a2as[0]!, [0]);
