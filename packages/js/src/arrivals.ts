@@ -35,7 +35,9 @@ export class Arrivals {
     const waited = this.#waitingSince === undefined ? 0 : now - this.#waitingSince;
     // Time before the first look was not spent waiting.
     this.#waitingSince ??= now;
-    for (const peer of this.#expected) {
+    // By index, here and where rounds send: iterators would be garbage in every round.
+    for (let i = 0; i < this.#expected.length; i++) {
+      const peer = this.#expected[i]!;
       if (this.#here[peer] === 1 || !hasReached(Atomics.load(words, flags.flag(phase, peer)), round))
         continue;
       this.#here[peer] = 1;

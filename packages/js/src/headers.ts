@@ -136,7 +136,7 @@ export function disagreement(
   const same = phase === "dispatch" ? sameDispatch : sameCombine;
   const mine = at(rank);
   let agreed = true;
-  for (const source of activeRanks) agreed &&= same(words, mine, at(source));
+  for (let i = 0; i < activeRanks.length; i++) agreed &&= same(words, mine, at(activeRanks[i]!));
   if (agreed) return undefined;
 
   const fields = phase === "dispatch" ? dispatchFields : combineFields;

@@ -140,7 +140,11 @@ export class PhaseWait {
 
   #someLeft(): boolean {
     const { context, arrivals } = this.#parts;
-    for (const peer of context.activeRanks) if (!arrivals.has(peer) && context.departure(peer)) return true;
+    const { activeRanks } = context;
+    for (let i = 0; i < activeRanks.length; i++) {
+      const peer = activeRanks[i]!;
+      if (!arrivals.has(peer) && context.departure(peer)) return true;
+    }
     return false;
   }
 }

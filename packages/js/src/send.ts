@@ -22,7 +22,7 @@ function sendRows(
   slotsAt: number,
   numLocalTokens: number,
 ): void {
-  const { windows, activeRanks, maxTargets } = context;
+  const { windows, maxTargets } = context;
   const { entryRanks, entrySlots, entryCounts } = lane;
   // Per target, the open run: its tokens [start, end) and its first slot. lastTokens is free again after routing.
   const runEnds = lane.lastTokens.fill(-1);
@@ -49,7 +49,7 @@ function sendRows(
       runEnds[target] = token + 1;
     }
   }
-  for (const target of activeRanks) if (runEnds[target] !== -1) flush(target);
+  for (let target = 0; target < windows.length; target++) if (runEnds[target] !== -1) flush(target);
 }
 
 /** Sends a round's rows, statistics, headers and flags to all active ranks, this one included. */
@@ -60,7 +60,7 @@ export function sendDispatch(
   checked: CheckedDispatch<CpuTensor>,
   offsets: readonly number[],
 ): void {
-  const { rank, config, layout, windows } = context;
+  const { rank, config, layout, windows, activeRanks } = context;
   const ranks = config.epSize;
   const { numLocalTokens, payloads, expertStats } = checked;
   for (let p = 0; p < payloads.length && numLocalTokens > 0; p++) {
@@ -71,7 +71,8 @@ export function sendDispatch(
   }
   const statsAt = (lane.at.expertStats + (bufferOf(round) * ranks + rank) * layout.statsRowBytes) / 4;
   const place = { lane, round, source: rank, ranks };
-  for (const target of context.activeRanks) {
+  for (let i = 0; i < activeRanks.length; i++) {
+    const target = activeRanks[i]!;
     const window = windows[target] as Window;
     if (expertStats && checked.statsLength > 0) window.words.set(expertStats.data as Int32Array, statsAt);
     writeDispatchHeader(window, place, context.generation, checked, lane.sendCounts[target]!);
@@ -88,12 +89,13 @@ export function sendCombine(
   round: { readonly number: number; readonly maxTokens: number },
   checked: CheckedCombine<CpuTensor>,
 ): void {
-  const { rank, config, own, windows } = context;
+  const { rank, config, own, windows, activeRanks } = context;
   const ranks = config.epSize;
   const source = bytesOf(checked.expertOutput);
   const inPlace = source.buffer === own.memory && source.byteOffset === lane.at.combine;
   if (!inPlace) {
-    for (const peer of context.activeRanks) {
+    for (let i = 0; i < activeRanks.length; i++) {
+      const peer = activeRanks[i]!;
       // From the header: recvCounts is the caller's to write on.
       const rows = readCount(own, { lane, round: round.number, source: peer, ranks });
       const start = peer * round.maxTokens * checked.rowBytes;
@@ -101,14 +103,14 @@ export function sendCombine(
     }
   }
   const place = { lane, round: round.number, source: rank, ranks };
-  for (const target of context.activeRanks) {
-    const window = windows[target] as Window;
+  for (let i = 0; i < activeRanks.length; i++) {
+    const window = windows[activeRanks[i]!] as Window;
     writeCombineHeader(window, place, context.generation, checked);
     Atomics.store(window.words, lane.flag("combine", rank), wireRound(round.number));
   }
   ringPeers(context);
 }
 
-function ringPeers(context: RankContext): void {
-  for (const peer of context.activeRanks) if (peer !== context.rank) context.group.ring(peer);
+function ringPeers({ activeRanks, rank, group }: RankContext): void {
+  for (let i = 0; i < activeRanks.length; i++) if (activeRanks[i] !== rank) group.ring(activeRanks[i]!);
 }
