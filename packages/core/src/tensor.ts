@@ -57,6 +57,7 @@ export function shapeProblem(shape: unknown): string | undefined {
 export function describe(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
   if (typeof value === "bigint") return `${value}n`;
+  if (Object.is(value, -0)) return "-0";
   if (value === null || typeof value !== "object")
     return typeof value === "function" ? "a function" : String(value);
   const name = Object.prototype.toString.call(value).slice(8, -1);

@@ -47,6 +47,7 @@ export function checkTensor<T extends Tensor = Tensor>(
   const fail = (problem: string) => argumentError(context.rank, argument, problem);
   if (typeof value !== "object" || value === null) throw fail(`is ${describe(value)}, not a tensor`);
   const { dtype, shape: given, device, data } = value as Partial<Tensor>;
+  if (dtype === undefined && given === undefined) throw fail(`is ${describe(value)}, not a tensor`);
   if (!isDType(dtype)) throw fail(`has the dtype ${describe(dtype)}, which is none`);
   const shape = Array.isArray(given) ? [...given] : given;
   const problem = shapeProblem(shape);

@@ -1,0 +1,69 @@
+import type { Group, MoeAllToAll, MoeAllToAllConfig } from "@moe-a2a/core";
+import type { BackendUnderTest, GroupKind, TestOptions } from "./backends.js";
+import type { Flight, PlayOptions } from "./flight.js";
+import type { Round, RoundSpec } from "./round.js";
+import type { WorldRef } from "./world.js";
+
+/** What a rank of a case sees. Every rank runs the same function. */
+export interface Context {
+  readonly rank: number;
+  readonly size: number;
+  readonly target: BackendUnderTest;
+  readonly kind: GroupKind;
+  /** Whether `readySync()` may be used. */
+  readonly canBlock: boolean;
+  readonly group: Group;
+  /** The case's config. */
+  readonly config: MoeAllToAllConfig;
+  readonly seed: number;
+  /** Creates an instance of the case's config, changed by `over`; it is closed when the case ends. */
+  create(over?: Partial<MoeAllToAllConfig>, options?: TestOptions): Promise<MoeAllToAll>;
+  /** The round of this key; the same for every rank that asks, also in another thread. */
+  round(key: string | number, spec: RoundSpec, config?: MoeAllToAllConfig): Round;
+  /** Uploads this rank's input and dispatches. */
+  launch(a2a: MoeAllToAll, round: Round, options?: PlayOptions): Promise<Flight>;
+  /** Plays a whole round and compares all that this rank gets. */
+  play(a2a: MoeAllToAll, round: Round, options?: PlayOptions): Promise<void>;
+  /** Notes what this rank is about to do, for the report of one that never finishes. */
+  at(where: string): void;
+  /** Waits for all ranks of the group. */
+  barrier(): Promise<void>;
+  /** All-gathers a JSON value by rank. */
+  gather<T>(value: T): Promise<T[]>;
+  /** Ends this rank's thread, which the case has to announce as `dying`. */
+  die(how: "exits" | "is terminated"): Promise<never>;
+}
+
+/** A case that every rank runs. */
+export interface RankCase {
+  readonly name: string;
+  readonly ranks: number;
+  readonly config: MoeAllToAllConfig;
+  /** Default: every kind that the backend has. */
+  readonly groups?: readonly GroupKind[];
+  /** Devices that it says something about; default all. */
+  readonly devices?: readonly BackendUnderTest["device"][];
+  /** Ranks whose threads end in the case; it then gets threads of its own. */
+  readonly dying?: readonly number[];
+  readonly deadlineMs?: number;
+  run(context: Context): Promise<void>;
+}
+
+/** A case that starts rounds of its own, over and over. */
+export interface DrivenCase {
+  readonly name: string;
+  readonly groups?: readonly GroupKind[];
+  readonly deadlineMs?: number;
+  /**
+   * @param play plays a case in the kind of group that is asked for; throws what differed
+   * @returns a note for the report
+   */
+  drive(options: {
+    readonly kind: GroupKind;
+    readonly seed: number;
+    readonly rounds: number | undefined;
+    play(spec: WorldRef): Promise<void>;
+  }): Promise<string>;
+}
+
+export type Case = RankCase | DrivenCase;

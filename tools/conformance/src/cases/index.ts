@@ -1,0 +1,63 @@
+import type { Case, RankCase } from "../case.js";
+import { properties } from "../properties.js";
+import { type WorldRef, worldCase } from "../world.js";
+import { aborts } from "./aborts.js";
+import { badInputs } from "./arguments.js";
+import { badOutputs } from "./arguments-of-combine.js";
+import { combine } from "./combine.js";
+import { creation } from "./creation.js";
+import { departures } from "./departures.js";
+import { determinism } from "./determinism.js";
+import { disagreement } from "./disagreement.js";
+import { experts } from "./experts.js";
+import { faults } from "./faults.js";
+import { ids } from "./ids.js";
+import { membership } from "./membership.js";
+import { resets } from "./resets.js";
+import { manyRounds } from "./rounds.js";
+import { rows } from "./rows.js";
+import { shapes } from "./shapes.js";
+import { signals } from "./signals.js";
+import { state } from "./state.js";
+import { statistics } from "./stats.js";
+import { zeroTokens } from "./zero.js";
+
+const rankCases: readonly RankCase[] = [
+  ...shapes,
+  ...zeroTokens,
+  ...experts,
+  ...rows,
+  ...ids,
+  ...combine,
+  ...statistics,
+  ...membership,
+  ...manyRounds,
+  ...disagreement,
+  ...resets,
+  ...faults,
+  ...aborts,
+  ...departures,
+  ...creation,
+  ...badInputs,
+  ...badOutputs,
+  ...state,
+  ...determinism,
+  ...signals,
+];
+
+const byName = new Map(rankCases.map((c) => [c.name, c]));
+if (byName.size !== rankCases.length) {
+  const twice = rankCases.filter((c) => byName.get(c.name) !== c).map((c) => c.name);
+  throw new Error(`cases need names of their own: ${twice.join("; ")}`);
+}
+
+/** Every case of the suite. */
+export const cases: readonly Case[] = [...rankCases, ...properties];
+
+/** The case that a name or a world stands for, also in another thread. */
+export function rankCase(id: string | WorldRef): RankCase {
+  if (typeof id !== "string") return worldCase(id.world);
+  const found = byName.get(id);
+  if (!found) throw new Error(`there is no case named "${id}"`);
+  return found;
+}

@@ -1,0 +1,190 @@
+import { createLocalGroup, createThreadGroup } from "@moe-a2a/core";
+import type { BackendUnderTest, GroupKind } from "./backends.js";
+import type { Case, RankCase } from "./case.js";
+import { rankCase } from "./cases/index.js";
+import { CheckFailure } from "./check.js";
+import { createNote, Pool, readNote } from "./pool.js";
+import { explain, type RankResult, RankRun, RoundStore } from "./rank.js";
+import type { WorldRef } from "./world.js";
+
+/** What became of a case. */
+export interface Outcome {
+  readonly name: string;
+  readonly backend: string;
+  readonly group: GroupKind;
+  readonly milliseconds: number;
+  /** What differed; undefined where the case passed. */
+  readonly failure?: string;
+  readonly note?: string;
+}
+
+/** Time for a whole case. Generous: it only ends what hangs. */
+const DEADLINE_MS = 60_000;
+
+const isDriven = (c: Case): c is Exclude<Case, RankCase> => "drive" in c;
+
+/** Whether a case says anything about this backend in this kind of group. */
+export function applies(c: Case, target: BackendUnderTest, kind: GroupKind): boolean {
+  if (c.groups && !c.groups.includes(kind)) return false;
+  return isDriven(c) || c.devices === undefined || c.devices.includes(target.device);
+}
+
+/** Runs cases against one backend in one kind of group. */
+export class Runner {
+  readonly #target: BackendUnderTest;
+  readonly #kind: GroupKind;
+  readonly #seed: number;
+  readonly #rounds: number | undefined;
+  readonly #pool = new Pool();
+
+  constructor(options: {
+    readonly target: BackendUnderTest;
+    readonly kind: GroupKind;
+    readonly seed?: number;
+    readonly rounds?: number | undefined;
+  }) {
+    this.#target = options.target;
+    this.#kind = options.kind;
+    this.#seed = options.seed ?? 1;
+    this.#rounds = options.rounds;
+  }
+
+  async run(c: Case): Promise<Outcome> {
+    const start = performance.now();
+    let failure: string | undefined;
+    let note: string | undefined;
+    try {
+      if (isDriven(c)) {
+        note = await c.drive({
+          kind: this.#kind,
+          seed: this.#seed,
+          rounds: this.#rounds,
+          play: (spec) => this.#play(spec),
+        });
+      } else await this.#play(c);
+    } catch (error) {
+      failure = explain(error);
+    }
+    return {
+      name: c.name,
+      backend: this.#target.name,
+      group: this.#kind,
+      milliseconds: performance.now() - start,
+      ...(failure === undefined ? {} : { failure }),
+      ...(note === undefined ? {} : { note }),
+    };
+  }
+
+  /** Ends the threads. */
+  async close(): Promise<void> {
+    await this.#pool.close();
+  }
+
+  async #play(spec: RankCase | WorldRef): Promise<void> {
+    const c = "world" in spec ? rankCase(spec) : spec;
+    const results = await (this.#kind === "local"
+      ? this.#local(c)
+      : this.#threads(c, "world" in spec ? spec : c.name));
+    const failed = results
+      .filter((r) => r.failure !== undefined && !(r.ended && c.dying?.includes(r.rank)))
+      .sort((a, b) => a.time - b.time);
+    if (failed.length === 0) return;
+    // The first failure is the cause; what other ranks report is mostly that this rank left.
+    const others = failed
+      .slice(1)
+      .map((r) => r.rank)
+      .sort((a, b) => a - b);
+    throw new CheckFailure(
+      `${failed[0]?.failure}${others.length ? `\n(afterwards also on ${others.map((r) => `rank ${r}`).join(", ")})` : ""}`,
+    );
+  }
+
+  async #local(c: RankCase): Promise<readonly RankResult[]> {
+    const notes = new Array<string>(c.ranks).fill("start");
+    const store = new RoundStore(c.ranks);
+    const run = { target: this.#target, kind: this.#kind, case: c, seed: this.#seed };
+    const ranks = createLocalGroup(c.ranks).map(
+      (group) =>
+        new RankRun(run, group, store, {
+          note: (where) => {
+            notes[group.rank] = where;
+          },
+          die: () =>
+            Promise.reject(new Error("ranks of a local group share this thread, which must not end")),
+        }),
+    );
+    const unhandled: unknown[] = [];
+    const listen = (reason: unknown) => void unhandled.push(reason);
+    process.on("unhandledRejection", listen);
+    try {
+      const results = await this.#inTime(
+        c,
+        ranks.map((rank) => rank.execute()),
+        (rank) => notes[rank] ?? "",
+        async () => void (await Promise.all(ranks.map((rank) => rank.close()))),
+      );
+      // Rejections nobody handles are reported in a later turn.
+      await new Promise(setImmediate);
+      if (unhandled.length) throw new CheckFailure(`unhandled rejection: ${explain(unhandled[0])}`);
+      return results;
+    } finally {
+      process.off("unhandledRejection", listen);
+    }
+  }
+
+  async #threads(c: RankCase, id: string | WorldRef): Promise<readonly RankResult[]> {
+    // Tickets first: the group hears of the end of threads that start after it.
+    const tickets = createThreadGroup(c.ranks);
+    const threads = this.#pool.take(c.ranks, c.dying !== undefined);
+    const notes = tickets.map(() => createNote());
+    try {
+      return await this.#inTime(
+        c,
+        tickets.map((ticket, rank) =>
+          threads[rank]!.start({
+            backend: this.#target.name,
+            case: id,
+            seed: this.#seed,
+            ticket,
+            note: notes[rank] as SharedArrayBuffer,
+          }),
+        ),
+        (rank) => readNote(notes[rank] as SharedArrayBuffer),
+        async () => void (await Promise.all(threads.map((thread) => thread.terminate()))),
+      );
+    } finally {
+      this.#pool.giveBack(threads);
+    }
+  }
+
+  /** Waits for all ranks; past the deadline it says which are missing and where, and ends them. */
+  async #inTime(
+    c: RankCase,
+    pending: readonly Promise<RankResult>[],
+    where: (rank: number) => string,
+    end: () => Promise<void>,
+  ): Promise<readonly RankResult[]> {
+    const limit = c.deadlineMs ?? DEADLINE_MS;
+    const done = new Map<number, RankResult>();
+    const all = Promise.all(
+      pending.map(async (p) => {
+        const result = await p;
+        done.set(result.rank, result);
+      }),
+    );
+    let timer: NodeJS.Timeout | undefined;
+    const deadline = new Promise<"late">((resolve) => {
+      timer = setTimeout(() => resolve("late"), limit);
+    });
+    const first = await Promise.race([all, deadline]);
+    clearTimeout(timer);
+    if (first !== "late") return [...done.values()];
+    const missing = pending.map((_, rank) => rank).filter((rank) => !done.has(rank));
+    const found = missing.map((rank) => `rank ${rank} (${where(rank) || "start"})`).join(", ");
+    const failures = [...done.values()].flatMap((r) => (r.failure === undefined ? [] : [r.failure]));
+    await end();
+    throw new CheckFailure(
+      `not finished after ${limit} ms: ${found}${failures.map((f) => `\n${f}`).join("")}`,
+    );
+  }
+}

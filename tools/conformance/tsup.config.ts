@@ -1,0 +1,4 @@
+import { defineConfig } from "tsup";
+import { program } from "../../tsup.base.js";
+
+export default defineConfig({ ...program, entry: ["src/main.ts", "src/worker.ts", "src/index.ts"] });
