@@ -100,7 +100,7 @@ describe("describe", () => {
     expect(shown).toMatchInlineSnapshot(`
       [
         "1.5",
-        "0",
+        "-0",
         "7n",
         ""text"",
         ""xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…"",

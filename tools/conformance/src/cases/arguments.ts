@@ -98,7 +98,7 @@ const mistakes: readonly Mistake[] = [
     [ids]: make("int32", [4, 2]),
   })),
   argument("no ids", ids, ["undefined"], () => ({ [ids]: undefined })),
-  argument("ids that are no tensor", ids, ["undefined"], () => ({ [ids]: [0, 1] })),
+  argument("ids that are no tensor", ids, ["an array of 2", "not a tensor"], () => ({ [ids]: [0, 1] })),
   argument("ids of another device", ids, ["device"], (make) => ({
     [ids]: { ...make("int32", [3, 2]), device: { type: "tpu", id: 0 } },
   })),
