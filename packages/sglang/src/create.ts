@@ -3,6 +3,8 @@ import {
   type Backend,
   checkConfig,
   type Group,
+  isMoeA2AError,
+  MoeA2AError,
   type MoeAllToAll,
   type MoeAllToAllConfig,
 } from "@moe-a2a/core";
@@ -41,7 +43,7 @@ export async function createMoeAllToAll(
   group: Group,
   options: CreateMoeAllToAllOptions = {},
 ): Promise<MoeAllToAll> {
-  const { timeoutMs } = checkConfig(config);
+  const { timeoutMs } = checkConfig(config, group?.rank);
   const preference = options.backend ?? "auto";
   checkPreference("createMoeAllToAll()", preference);
   const backend = await agreeOnBackend(group, preference, timeoutMs);
@@ -61,7 +63,7 @@ async function agreeOnBackend(
     cudaProblem: status?.available === false ? status.reason : null,
     cudaProcess: cuda?.installed ? `${hostname()} ${process.pid}` : null,
   });
-  const claims = decodeClaims(await group.exchange("moe-a2a:select-backend", claim, { timeoutMs }));
+  const claims = decodeClaims(await exchangeClaims(group, claim, timeoutMs));
   const { backend, reason, lacking } = agree(claims);
 
   if (backend === "cuda") {
@@ -78,6 +80,28 @@ async function agreeOnBackend(
     if (speaker === group.rank) warnCudaUnusable(own);
   }
   return publishSelection(preference, { backend: jsBackend, reason, rejected }, group.rank).backend;
+}
+
+/** @throws (rejects) ERR_MOE_A2A_PEER_TIMEOUT of phase `create`, as the creation itself would */
+async function exchangeClaims(
+  group: Group,
+  claim: Uint8Array,
+  timeoutMs: number,
+): Promise<readonly Uint8Array[]> {
+  for (;;) {
+    try {
+      return await group.exchange("moe-a2a:select-backend", claim, { timeoutMs });
+    } catch (error) {
+      if (!isMoeA2AError(error, "ERR_MOE_A2A_PEER_TIMEOUT")) throw error;
+      const { message, missingRanks, kind } = error;
+      // The others have given up on an attempt that this rank missed: it meets them at their next one.
+      if (missingRanks.includes(group.rank)) continue;
+      const details = { phase: "create", round: 0, missingRanks, kind } as const;
+      throw new MoeA2AError("ERR_MOE_A2A_PEER_TIMEOUT", `createMoeAllToAll(): ${message}`, details, {
+        cause: error,
+      });
+    }
+  }
 }
 
 function passedOver(reason: string, lacking: readonly number[]): UnavailableStatus {

@@ -34,6 +34,21 @@ describe("createMoeAllToAll", () => {
     );
   });
 
+  test("names a rank that does not come, which meets the others at their next attempt", async () => {
+    const config = configOf({ timeoutMs: 150 });
+    const [zero, one] = createLocalGroup(2);
+    await expect(createMoeAllToAll(config, zero!, { backend: "js" })).rejects.toMatchObject({
+      code: "ERR_MOE_A2A_PEER_TIMEOUT",
+      phase: "create",
+      missingRanks: [1],
+      kind: "timeout",
+    });
+    const ranks = await Promise.all(
+      [one!, zero!].map((g) => createMoeAllToAll(config, g, { backend: "js" })),
+    );
+    await Promise.all(ranks.map((a2a) => a2a.close()));
+  });
+
   test("makes several instances over one group, in order of creation", async () => {
     const groups = createLocalGroup(2);
     const small = configOf({ maxTokensPerRank: 2 });
