@@ -139,7 +139,7 @@ async function create(
   let instance = memoryGroup.nextInstance();
   const ranks = Array.from({ length: config.epSize }, (_, r) => r);
   // Where others have given up on a creation that this rank missed, it meets them at their next one.
-  while (memoryGroup.failed(`create:${instance}`, ranks)) instance = memoryGroup.nextInstance();
+  while (memoryGroup.failure(`create:${instance}`, ranks)) instance = memoryGroup.nextInstance();
   const introductions = await memoryGroup.gather<Introduction>(
     `create:${instance}`,
     { config, firstRound, memory },

@@ -53,7 +53,7 @@ export class RankContext {
   generation = 0;
   failure: Failure | undefined;
   state: "open" | "resetting" | "closed" = "open";
-  /** Keys that the latest reset gathers or gathered under. */
+  /** Keys that a reset under way gathers under. */
   meetings: readonly string[] = [];
   /** Per lane, the last phase that completed here; tells peers which of their phases a failure leaves alone. */
   readonly completed: number[];

@@ -46,12 +46,28 @@ function mismatch(context: RankContext, values: readonly unknown[]): MoeA2AError
   );
 }
 
-/** The number under which the named ranks meet: the first that none of them has used up. */
-function joinMeeting({ windows, control, own }: RankContext, ranks: readonly number[]): number {
-  const numbers = ranks.map((rank) => Atomics.load((windows[rank] as Window).words, control.meeting));
-  const meeting = Math.max(...numbers);
-  Atomics.store(own.words, control.meeting, meeting);
-  return meeting;
+function meetingKey(context: RankContext, number: number): string {
+  return `reset:${context.instance}:${number}`;
+}
+
+/**
+ * The number under which the named ranks meet: the first that none of them has used up.
+ *
+ * @throws ERR_MOE_A2A_MISMATCH where the others have just disagreed without waiting for this rank, and do not meet again
+ * so far: all are to know
+ */
+function joinMeeting(context: RankContext, ranks: readonly number[]): number {
+  const { windows, control, own, group } = context;
+  const mine = Atomics.load(own.words, control.meeting);
+  const number = Math.max(
+    ...ranks.map((rank) => Atomics.load((windows[rank] as Window).words, control.meeting)),
+  );
+  Atomics.store(own.words, control.meeting, number);
+  if (number > mine && !group.hasBegun(meetingKey(context, number), ranks)) {
+    const missed = group.failure(meetingKey(context, number - 1), ranks);
+    if (missed?.code === "ERR_MOE_A2A_MISMATCH") throw missed;
+  }
+  return number;
 }
 
 /** Makes this rank's window as it was before the first round, while nobody sends. */
@@ -95,12 +111,11 @@ export async function resetRank(
 ): Promise<void> {
   const { group, own, control, rank, config } = context;
   const number = joinMeeting(context, ranks);
-  const meeting = `reset:${context.instance}:${number}`;
+  const meeting = meetingKey(context, number);
   const cleaned = `${meeting}:cleaned`;
-  const forget = context.meetings;
   context.meetings = [meeting, cleaned];
   const departure = (peer: number) => context.departure(peer);
-  const options = { ranks, timeoutMs, phase: "reset", where: "reset", departure, forget } as const;
+  const options = { ranks, timeoutMs, phase: "reset", where: "reset", departure } as const;
   const mine: Meeting = {
     activeRanks: ranks,
     nextRounds: context.lanes.map((lane) => lane.nextRound),
@@ -109,6 +124,7 @@ export async function resetRank(
   try {
     const met = await group.gather<Meeting>(meeting, mine, {
       ...options,
+      series: { name: `reset:${context.instance}`, number },
       check: (peer, theirs) => {
         if (theirs.activeRanks.join() === ranks.join()) return undefined;
         const values: unknown[] = new Array(config.epSize).fill(undefined);
@@ -123,13 +139,18 @@ export async function resetRank(
     const generation = (Math.max(...values.map((value) => value.generation)) + 1) | 0;
     cleanWindow(context, nextRounds);
     raiseGeneration(context, ranks, generation);
-    await group.gather(cleaned, undefined, options);
+    await group.gather(cleaned, undefined, {
+      ...options,
+      series: { name: `reset:${context.instance}:cleaned`, number },
+    });
     context.startGeneration(generation, ranks, nextRounds);
   } catch (error) {
     Atomics.store(own.words, control.meeting, number + 1);
     // Who is already past the first meeting must not wait in the second for a rank that failed in the first.
     if (error instanceof MoeA2AError) group.giveUp(cleaned, error);
     throw error;
+  } finally {
+    context.meetings = [];
   }
   Atomics.store(own.words, control.meeting, number + 1);
 }

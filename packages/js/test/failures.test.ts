@@ -249,6 +249,22 @@ describe("reset", () => {
     await exactRound(a2as);
   });
 
+  it("tells a rank that comes late to a disagreement, and one whose peer has gone on from it", async () => {
+    const { a2as } = await createLocal(3);
+    const mismatch = { code: "ERR_MOE_A2A_MISMATCH", field: "activeRanks" };
+    // Rank 2 names [0, 2]; rank 1 fails with it at once, so that rank 0, which comes later, starts at the next meeting.
+    const apart = [
+      expect(a2as[2]!.reset({ activeRanks: [0, 2] })).rejects.toMatchObject(mismatch),
+      expect(a2as[1]!.reset()).rejects.toMatchObject(mismatch),
+    ];
+    await apart[1];
+    await expect(a2as[0]!.reset()).rejects.toMatchObject(mismatch);
+    const again = [a2as[0]!, a2as[1]!].map((a2a) => a2a.reset());
+    await apart[0];
+    await Promise.all([...again, a2as[2]!.reset()]);
+    await exactRound(a2as);
+  });
+
   it.each([
     [[1], /leaves out rank 0 itself/],
     [[0, 0], /names rank 0 twice/],

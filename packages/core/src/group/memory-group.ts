@@ -26,8 +26,10 @@ export interface MemoryGroupInternals {
   allocate(byteLength: number): ArrayBufferLike;
   /** All-gather of clonable values, shared memory included. Each key is used once. */
   gather<T>(key: string, value: T, options: GatherOptions<T>): Promise<T[]>;
-  /** Whether one of `ranks` has given up on `key`, so that it cannot be completed any more. */
-  failed(key: string, ranks: readonly number[]): boolean;
+  /** Why one of `ranks` has given up on `key`, which then cannot be completed any more. */
+  failure(key: string, ranks: readonly number[]): MoeA2AError | undefined;
+  /** Whether one of `ranks` waits under `key`. */
+  hasBegun(key: string, ranks: readonly number[]): boolean;
   /** Gives up on `key` for all ranks, pending here or not. */
   giveUp(key: string, error: MoeA2AError): void;
   /** Has the others look again, through `departure` of what they gather, who is gone. */

@@ -14,7 +14,7 @@ export type GroupMessage =
       readonly to?: number;
       readonly key: string;
       readonly value: unknown;
-      readonly forget: readonly string[] | undefined;
+      readonly series: Series | undefined;
     }
   /** A rank gave up on a key, which nobody can complete any more. */
   | {
@@ -27,6 +27,12 @@ export type GroupMessage =
   /** A rank left the group, or something in it that others may gather for. */
   | { readonly kind: "gone"; readonly from: number };
 
+/** Gatherings of which a rank is in one at a time, and that follow one another by number. */
+export interface Series {
+  readonly name: string;
+  readonly number: number;
+}
+
 export interface GatherOptions<T> {
   /** The ranks that take part, this one among them. Default all. */
   readonly ranks?: readonly number[];
@@ -35,9 +41,11 @@ export interface GatherOptions<T> {
   readonly round?: number;
   /** What the caller does, for messages. */
   readonly where: string;
-  /** Keys whose values of this rank nobody needs any more, pending elsewhere aside. */
-  readonly forget?: readonly string[];
-  /** Looks at each value as it arrives; what it returns fails the gathering on all ranks. */
+  readonly series?: Series;
+  /**
+   * Looks at each value as it arrives, and at those of ranks that are in a later gathering of the series already; what it
+   * returns fails the gathering on all ranks.
+   */
   readonly check?: (rank: number, value: T) => MoeA2AError | undefined;
   /** Whether a rank has left what this gathering is for, rather than the group. */
   readonly departure?: (rank: number) => MissingKind | undefined;
@@ -53,6 +61,7 @@ interface Pending {
 }
 
 interface Entry {
+  series?: Series | undefined;
   readonly values: Map<number, unknown>;
   readonly failures: Map<number, Verdict>;
   pending?: Pending;
@@ -88,23 +97,30 @@ export class Rendezvous {
     this.#drain = wiring.drain;
   }
 
-  /** Whether one of `ranks` has given up on `key` already. */
-  failed(key: string, ranks: readonly number[]): boolean {
+  /** Why one of `ranks` has given up on `key` already, or undefined. */
+  failure(key: string, ranks: readonly number[]): MoeA2AError | undefined {
     this.#drain();
-    const entry = this.#entries.get(key);
-    return entry !== undefined && ranks.some((rank) => entry.failures.has(rank));
+    const failures = this.#entries.get(key)?.failures;
+    const rank = ranks.find((r) => failures?.has(r));
+    return rank === undefined ? undefined : fromVerdict(failures?.get(rank) as Verdict, rank);
+  }
+
+  /** Whether one of `ranks` has put a value under `key` already. */
+  hasBegun(key: string, ranks: readonly number[]): boolean {
+    this.#drain();
+    const values = this.#entries.get(key)?.values;
+    return ranks.some((rank) => values?.has(rank));
   }
 
   /** Puts `value` and waits for the others'. The result is indexed by rank; ranks that take no part are left empty. */
   gather<T>(key: string, value: T, options: GatherOptions<T>): Promise<T[]> {
     if (this.#closed) return Promise.reject(this.#closedError(options.where));
     const ranks = options.ranks ?? Array.from({ length: this.#size }, (_, rank) => rank);
+    const failure = this.failure(key, ranks);
+    if (failure) return Promise.reject(failure);
     const entry = this.#entry(key);
-    for (const rank of ranks) {
-      const verdict = entry.failures.get(rank);
-      if (verdict) return Promise.reject(fromVerdict(verdict, rank));
-    }
     entry.values.set(this.#rank, value);
+    entry.series = options.series;
     return new Promise<T[]>((resolve, reject) => {
       entry.pending = {
         ranks,
@@ -115,7 +131,7 @@ export class Rendezvous {
         resolve: resolve as (values: unknown[]) => void,
         reject,
       };
-      this.#post({ kind: "put", from: this.#rank, key, value, forget: options.forget });
+      this.#post({ kind: "put", from: this.#rank, key, value, series: options.series });
       this.#advance(key, entry);
     });
   }
@@ -141,7 +157,8 @@ export class Rendezvous {
       case "put": {
         if (message.to !== undefined && message.to !== this.#rank) break;
         const entry = this.#entry(message.key);
-        for (const old of message.forget ?? []) this.#forget(old, message.from);
+        entry.series ??= message.series;
+        if (message.series) this.#overtake(message.series, message.from, message.value);
         if (entry.failures.has(this.#rank) || entry.failures.has(message.from)) break;
         entry.values.set(message.from, message.value);
         this.#advance(message.key, entry);
@@ -182,12 +199,20 @@ export class Rendezvous {
     return entry;
   }
 
-  /** Drops a value that waits here for a call that this rank is not going to make. */
-  #forget(key: string, from: number): void {
-    const entry = this.#entries.get(key);
-    if (!entry || entry.pending) return;
-    entry.values.delete(from);
-    if (entry.values.size === 0 && entry.failures.size === 0) this.#entries.delete(key);
+  /** A rank that is in a later gathering of a series will not come to the earlier ones any more. */
+  #overtake({ name, number }: Series, from: number, value: unknown): void {
+    for (const [key, entry] of this.#entries) {
+      if (entry.series?.name !== name || entry.series.number >= number) continue;
+      const { pending } = entry;
+      if (pending) {
+        const waitsForIt = pending.ranks.includes(from) && !entry.values.has(from);
+        const error = waitsForIt ? pending.options.check?.(from, value) : undefined;
+        if (error) this.#fail(key, entry, error);
+      } else {
+        entry.values.delete(from);
+        if (entry.values.size === 0 && entry.failures.size === 0) this.#entries.delete(key);
+      }
+    }
   }
 
   /** A rank that joined late missed what was broadcast before: say it again, to it alone. */
@@ -195,7 +220,7 @@ export class Rendezvous {
     for (const [key, { pending, failures }] of this.#entries) {
       if (pending) {
         const { mine: value, options } = pending;
-        this.#post({ kind: "put", from: this.#rank, to, key, value, forget: options.forget });
+        this.#post({ kind: "put", from: this.#rank, to, key, value, series: options.series });
       }
       const verdict = failures.get(this.#rank);
       if (verdict) this.#post({ kind: "fail", from: this.#rank, to, key, verdict });
