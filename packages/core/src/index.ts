@@ -47,6 +47,7 @@ export {
   toFloat32,
 } from "./float16.js";
 export { checkTimeoutMs } from "./group/exchange.js";
+export type { GatherOptions, PeerState, Series } from "./group/gathering.js";
 export type { Group } from "./group/group.js";
 export { createLocalGroup } from "./group/local-group.js";
 export {
@@ -55,7 +56,6 @@ export {
   type MemoryGroupInternals,
   memoryGroupOf,
 } from "./group/memory-group.js";
-export type { GatherOptions, PeerState } from "./group/rendezvous.js";
 export { createThreadGroup, joinThreadGroup, type ThreadTicket } from "./group/thread-group.js";
 export * from "./layout.js";
 export {

@@ -1,7 +1,8 @@
 import { checkGroupSize, Exchange } from "./exchange.js";
+import type { PeerState } from "./gathering.js";
 import type { Group } from "./group.js";
 import { type Bell, defineMemoryGroup } from "./memory-group.js";
-import { type PeerState, Rendezvous } from "./rendezvous.js";
+import { Rendezvous } from "./rendezvous.js";
 
 /** Rings in a microtask, so that a peer's call never runs this rank's code on its stack. */
 class LocalBell implements Bell {

@@ -1,6 +1,6 @@
 import type { MoeA2AError } from "../errors.js";
+import type { GatherOptions, PeerState } from "./gathering.js";
 import type { Group } from "./group.js";
-import type { GatherOptions, PeerState } from "./rendezvous.js";
 
 /** Wakes a rank whose peers did something that it may be waiting for. */
 export interface Bell {

@@ -1,4 +1,4 @@
-import type { PeerState } from "./rendezvous.js";
+import type { PeerState } from "./gathering.js";
 
 /** Words of a rank: 64 bytes, so that bells do not share a cache line. */
 const STRIDE = 16;

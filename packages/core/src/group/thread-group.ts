@@ -3,9 +3,10 @@ import { BroadcastChannel, type MessagePort, receiveMessageOnPort, threadId } fr
 import { MoeA2AError } from "../errors.js";
 import { describe } from "../tensor.js";
 import { checkGroupSize, Exchange } from "./exchange.js";
+import type { GroupMessage } from "./gathering.js";
 import type { Group } from "./group.js";
 import { defineMemoryGroup } from "./memory-group.js";
-import { type GroupMessage, Rendezvous } from "./rendezvous.js";
+import { Rendezvous } from "./rendezvous.js";
 import { ThreadBell } from "./thread-bell.js";
 import { ThreadControl } from "./thread-control.js";
 import { watchThreads } from "./thread-watch.js";
