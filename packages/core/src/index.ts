@@ -47,7 +47,7 @@ export {
   toFloat32,
 } from "./float16.js";
 export { checkTimeoutMs } from "./group/exchange.js";
-export type { GatherOptions, PeerState, Series } from "./group/gathering.js";
+export type { Gatherings, GatherOptions, PeerState, Series } from "./group/gathering.js";
 export type { Group } from "./group/group.js";
 export { createLocalGroup } from "./group/local-group.js";
 export {

@@ -139,8 +139,8 @@ async function create(
   let instance = memoryGroup.nextInstance();
   const ranks = Array.from({ length: config.epSize }, (_, r) => r);
   // Where others have given up on a creation that this rank missed, it meets them at their next one.
-  while (memoryGroup.failure(`create:${instance}`, ranks)) instance = memoryGroup.nextInstance();
-  const introductions = await memoryGroup.gather<Introduction>(
+  while (memoryGroup.gatherings.failure(`create:${instance}`, ranks)) instance = memoryGroup.nextInstance();
+  const introductions = await memoryGroup.gatherings.gather<Introduction>(
     `create:${instance}`,
     { config, firstRound, memory },
     { timeoutMs: config.timeoutMs, phase: "create", where: "create" },

@@ -182,8 +182,8 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
       rank: context.rank,
       where: "reset",
     });
-    for (const key of meetings) context.group.giveUp(key, gone);
-    context.group.announceDeparture();
+    for (const key of meetings) context.group.gatherings.giveUp(key, gone);
+    context.group.gatherings.announceDeparture();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -63,8 +63,8 @@ function joinMeeting(context: RankContext, ranks: readonly number[]): number {
     ...ranks.map((rank) => Atomics.load((windows[rank] as Window).words, control.meeting)),
   );
   Atomics.store(own.words, control.meeting, number);
-  if (number > mine && !group.hasBegun(meetingKey(context, number), ranks)) {
-    const missed = group.failure(meetingKey(context, number - 1), ranks);
+  if (number > mine && !group.gatherings.hasBegun(meetingKey(context, number), ranks)) {
+    const missed = group.gatherings.failure(meetingKey(context, number - 1), ranks);
     if (missed?.code === "ERR_MOE_A2A_MISMATCH") throw missed;
   }
   return number;
@@ -122,7 +122,7 @@ export async function resetRank(
     generation: Atomics.load(own.words, control.generation),
   };
   try {
-    const met = await group.gather<Meeting>(meeting, mine, {
+    const met = await group.gatherings.gather<Meeting>(meeting, mine, {
       ...options,
       series: { name: `reset:${context.instance}`, number },
       check: (peer, theirs) => {
@@ -139,7 +139,7 @@ export async function resetRank(
     const generation = (Math.max(...values.map((value) => value.generation)) + 1) | 0;
     cleanWindow(context, nextRounds);
     raiseGeneration(context, ranks, generation);
-    await group.gather(cleaned, undefined, {
+    await group.gatherings.gather(cleaned, undefined, {
       ...options,
       series: { name: `reset:${context.instance}:cleaned`, number },
     });
@@ -147,7 +147,7 @@ export async function resetRank(
   } catch (error) {
     Atomics.store(own.words, control.meeting, number + 1);
     // Who is already past the first meeting must not wait in the second for a rank that failed in the first.
-    if (error instanceof MoeA2AError) group.giveUp(cleaned, error);
+    if (error instanceof MoeA2AError) group.gatherings.giveUp(cleaned, error);
     throw error;
   } finally {
     context.meetings = [];

@@ -1,11 +1,9 @@
 import { type CpuTensor, tensor } from "@moe-a2a/core";
-import { afterEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
+import { expectNoUnhandledRejections } from "./unhandled.js";
 import { createLocal, dispatchIds, exactRound } from "./world.js";
 
-const unhandled: unknown[] = [];
-const listen = (reason: unknown): void => void unhandled.push(reason);
-process.on("unhandledRejection", listen);
-afterEach(() => expect(unhandled.splice(0)).toEqual([]));
+expectNoUnhandledRejections();
 
 describe("what a dispatch shows", () => {
   it("holds until its combine is ready, though a peer is one phase ahead", async () => {

@@ -50,3 +50,17 @@ export interface GatherOptions<T> {
   /** Whether a rank has left what this gathering is for, rather than the group. */
   readonly departure?: (rank: number) => MissingKind | undefined;
 }
+
+/** All-gathers by key among the ranks of a group. Each key is used once. */
+export interface Gatherings {
+  /** Puts `value`, which may be shared memory, and waits for the others'. The result is indexed by rank. */
+  gather<T>(key: string, value: T, options: GatherOptions<T>): Promise<T[]>;
+  /** Why one of `ranks` has given up on `key`, which then cannot be completed any more. */
+  failure(key: string, ranks: readonly number[]): MoeA2AError | undefined;
+  /** Whether one of `ranks` has put a value under `key` already. */
+  hasBegun(key: string, ranks: readonly number[]): boolean;
+  /** Gives up on `key` for all ranks, pending here or not; whoever waits is told. */
+  giveUp(key: string, error: MoeA2AError): void;
+  /** Has the others look again, through `departure` of what they gather, who is gone. */
+  announceDeparture(): void;
+}

@@ -1,5 +1,4 @@
-import type { MoeA2AError } from "../errors.js";
-import type { GatherOptions, PeerState } from "./gathering.js";
+import type { Gatherings, PeerState } from "./gathering.js";
 import type { Group } from "./group.js";
 
 /** Wakes a rank whose peers did something that it may be waiting for. */
@@ -24,16 +23,7 @@ export interface MemoryGroupInternals {
   readonly canBlock: boolean;
   /** Zeroed memory that peers see once it was gathered. */
   allocate(byteLength: number): ArrayBufferLike;
-  /** All-gather of clonable values, shared memory included. Each key is used once. */
-  gather<T>(key: string, value: T, options: GatherOptions<T>): Promise<T[]>;
-  /** Why one of `ranks` has given up on `key`, which then cannot be completed any more. */
-  failure(key: string, ranks: readonly number[]): MoeA2AError | undefined;
-  /** Whether one of `ranks` waits under `key`. */
-  hasBegun(key: string, ranks: readonly number[]): boolean;
-  /** Gives up on `key` for all ranks, pending here or not. */
-  giveUp(key: string, error: MoeA2AError): void;
-  /** Has the others look again, through `departure` of what they gather, who is gone. */
-  announceDeparture(): void;
+  readonly gatherings: Gatherings;
   /** How many instances this rank has created in this group; counts up at each call. */
   nextInstance(): number;
   peerState(rank: number): PeerState;

@@ -1,6 +1,6 @@
 import { type MissingKind, MoeA2AError } from "../errors.js";
 import { fromVerdict, missingError, toVerdict, type Verdict } from "../verdict.js";
-import type { GatherOptions, GroupMessage, PeerState, Series } from "./gathering.js";
+import type { Gatherings, GatherOptions, GroupMessage, PeerState, Series } from "./gathering.js";
 
 interface Pending {
   readonly ranks: readonly number[];
@@ -24,7 +24,7 @@ interface Entry {
  * A key is used once. Each rank puts its value and completes when it has the others'; one that gives up says so, which
  * ends the key for everybody, so that no rank waits for a gathering that cannot complete.
  */
-export class Rendezvous {
+export class Rendezvous implements Gatherings {
   readonly #rank: number;
   readonly #size: number;
   readonly #post: (message: GroupMessage) => void;

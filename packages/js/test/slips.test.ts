@@ -1,0 +1,142 @@
+import { type CpuTensor, tensor } from "@moe-a2a/core";
+import { describe, expect, it } from "vitest";
+import { expectNoUnhandledRejections } from "./unhandled.js";
+import { createLocal, dispatchIds, exactRound } from "./world.js";
+
+expectNoUnhandledRejections();
+
+describe("a caller's slips", () => {
+  it("in a signal are refused, and leave nothing behind", async () => {
+    const { a2as } = await createLocal(2);
+    const dispatch = dispatchIds(a2as[0]!, [0]);
+    for (const signal of [{}, null, "stop"]) {
+      await expect(dispatch.ready({ signal: signal as never })).rejects.toMatchObject({
+        code: "ERR_MOE_A2A_ARGUMENT",
+        argument: "options.signal",
+      });
+    }
+    const other = dispatchIds(a2as[1]!, [0]);
+    await Promise.all([dispatch.ready(), other.ready()]);
+  });
+
+  it("in getters that throw or call back leave the instance as it was", async () => {
+    const { a2as } = await createLocal(2, { maxExpertStats: 2 });
+    const ids = tensor("int32", [1, 1], [0]);
+    const good = { numLocalTokens: 1, tokenSelectedExperts: ids, payloads: [tensor("float32", [1, 4])] };
+    const boom = new Error("boom");
+    /** The property works `reads` times, then throws. */
+    const spent = (target: object, property: string, reads: number): object => {
+      let left = reads;
+      return new Proxy(target, {
+        get(of, key, receiver) {
+          if (key === property && left-- === 0) throw boom;
+          return Reflect.get(of, key, receiver);
+        },
+      });
+    };
+    for (const property of ["numLocalTokens", "tokenSelectedExperts", "payloads", "expertStats", "lane"]) {
+      for (let reads = 0; reads < 3; reads++) {
+        const input = spent({ ...good, expertStats: tensor("int32", [2]) }, property, reads) as typeof good;
+        let dispatch: ReturnType<(typeof a2as)[0]["dispatch"]> | undefined;
+        try {
+          dispatch = a2as[0]!.dispatch(input);
+        } catch (error) {
+          expect(error).toBe(boom);
+        }
+        // It was read once: what came after the check did not matter, or nothing was sent.
+        if (dispatch) {
+          const peer = a2as[1]!.dispatch({ ...good, expertStats: tensor("int32", [2]) });
+          await Promise.all([dispatch.ready(), peer.ready()]);
+          for (const round of [dispatch, peer]) void round.combine(tensor("float32", [2, 4, 4])).ready();
+        }
+      }
+    }
+    await exactRound(a2as);
+    const again = {
+      ...good,
+      get payloads() {
+        dispatchIds(a2as[0]!, [0]);
+        return good.payloads;
+      },
+    };
+    expect(() => a2as[0]!.dispatch(again)).toThrowError(expect.objectContaining({ state: "busy" }));
+    expect(() =>
+      a2as[0]!.dispatch({
+        ...good,
+        payloads: [
+          { ...good.payloads[0]!, data: { length: 4, [Symbol.toStringTag]: "Float32Array" } as never },
+        ],
+      }),
+    ).toThrowError(/has data that is/);
+  });
+
+  it("in recvCounts do not reach the combine", async () => {
+    const { a2as } = await createLocal(2);
+    for (const value of [5, 9]) {
+      const dispatches = a2as.map((a2a) => dispatchIds(a2a, [0, 4]));
+      await Promise.all(dispatches.map((dispatch) => dispatch.ready()));
+      const combines = dispatches.map((dispatch) => {
+        (dispatch.recvCounts.data as Int32Array).fill(0);
+        return dispatch.combine(tensor("float32", [2, 4, 4], new Float32Array(32).fill(value)));
+      });
+      await Promise.all(combines.map((combine) => combine.ready()));
+      for (const combine of combines) expect([...combine.output.data]).toEqual(new Array(8).fill(value));
+    }
+  });
+
+  it("with buffers transferred away do not stop a failure from being told", async () => {
+    const { a2as } = await createLocal(2, { roundsInFlight: 2 });
+    const dispatches = a2as.map((a2a) => dispatchIds(a2a, [0]));
+    await Promise.all(dispatches.map((dispatch) => dispatch.ready()));
+    const out = tensor("float32", [1, 4]);
+    const combine = dispatches[0]!.combine(dispatches[0]!.recv[0] as CpuTensor, { out });
+    const second = dispatchIds(a2as[0]!, [0]);
+    structuredClone(out.data.buffer, { transfer: [out.data.buffer as ArrayBuffer] });
+    await a2as[0]!.close();
+    await expect(combine.ready()).rejects.toMatchObject({ state: "closed" });
+    await expect(second.ready()).rejects.toMatchObject({ state: "closed" });
+  });
+});
+
+describe("an AbortSignal", () => {
+  it("abandons only that wait", async () => {
+    const { a2as } = await createLocal(2);
+    const dispatch = dispatchIds(a2as[0]!, [0]);
+    const controller = new AbortController();
+    const abandoned = expect(dispatch.ready({ signal: controller.signal })).rejects.toBe("enough");
+    controller.abort("enough");
+    await abandoned;
+    await expect(dispatch.ready({ signal: controller.signal })).rejects.toBe("enough");
+    const other = dispatchIds(a2as[1]!, [0]);
+    await Promise.all([dispatch.ready(), other.ready()]);
+    expect([...dispatch.recvCounts.data]).toEqual([1, 1]);
+  });
+});
+
+describe("readySync", () => {
+  it("is refused where ranks share the thread", async () => {
+    const { a2as } = await createLocal(1);
+    const dispatch = dispatchIds(a2as[0]!, [0]);
+    expect(() => dispatch.readySync()).toThrowError(
+      expect.objectContaining({ code: "ERR_MOE_A2A_STATE", state: "local" }),
+    );
+    await dispatch.ready();
+  });
+});
+describe("the event loop", () => {
+  it("takes its turns, though every round finds its peers there", async () => {
+    const { a2as } = await createLocal(2);
+    let stopped = false;
+    setTimeout(() => {
+      stopped = true;
+    }, 30);
+    let rounds = 0;
+    while (!stopped && rounds < 1_000_000) {
+      const dispatches = a2as.map((a2a) => dispatchIds(a2a, []));
+      await Promise.all(dispatches.map((dispatch) => dispatch.ready()));
+      await Promise.all(dispatches.map((dispatch) => dispatch.combine(tensor("float32", [2, 4, 4])).ready()));
+      rounds++;
+    }
+    expect(stopped).toBe(true);
+  });
+});
