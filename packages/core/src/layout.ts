@@ -12,6 +12,10 @@ export const DISPATCH_HEADER_BYTES = 128;
 export const COMBINE_HEADER_BYTES = 64;
 /** Bytes of one rank's abort record. */
 export const ABORT_RECORD_BYTES = 4096;
+/** Bytes of a rank's own state: round numbers, membership, failure and reports, as GPU kernels keep them. */
+export const STATE_BYTES = 32_768;
+/** Tokens that share one entry of the scan by which GPU kernels place tokens in slots. */
+export const SCAN_TILE_TOKENS = 32;
 /** Copies of what a peer that is one phase ahead may already write for the next round. */
 export const ROUND_BUFFERS = 2;
 
@@ -47,6 +51,7 @@ export interface LaneLayout {
   readonly sendCounts: number;
   readonly lastTokens: number;
   readonly runs: number;
+  readonly tileCounts: number;
   readonly output: number;
 }
 
@@ -55,6 +60,7 @@ export interface WorkspaceLayout {
   readonly regions: readonly Region[];
   readonly control: number;
   readonly abortRecords: number;
+  readonly state: number;
   readonly accumulator: number;
   readonly lanes: readonly LaneLayout[];
   /** Bytes of one of the {@link ROUND_BUFFERS} receive buffers. */
@@ -99,6 +105,7 @@ export function layoutWorkspace(config: ResolvedConfig): WorkspaceLayout {
     "generation; closed words, one per rank",
   );
   const abortRecords = region("window", "abortRecords", R * ABORT_RECORD_BYTES, "verdicts of failed ranks");
+  const state = region("private", "state", STATE_BYTES, "rounds, membership and failure, on a GPU");
   const accumulator = region(
     "private",
     "accumulator",
@@ -169,6 +176,12 @@ export function layoutWorkspace(config: ResolvedConfig): WorkspaceLayout {
         "last token that chose each rank, for deduplication",
       ),
       runs: region("private", "runs", R * 8, "tokens side by side on their way to each rank"),
+      tileCounts: region(
+        "private",
+        "tileCounts",
+        Math.ceil(M / SCAN_TILE_TOKENS) * R * 8,
+        "rows from each tile of tokens to each rank, on a GPU",
+      ),
       output: region("private", "output", M * config.maxCombineBytesPerToken, "combined rows"),
     });
   }
@@ -176,6 +189,7 @@ export function layoutWorkspace(config: ResolvedConfig): WorkspaceLayout {
     regions,
     control,
     abortRecords,
+    state,
     accumulator,
     lanes,
     recvBufferBytes,
