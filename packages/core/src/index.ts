@@ -57,6 +57,23 @@ export {
   memoryGroupOf,
 } from "./group/memory-group.js";
 export { createThreadGroup, joinThreadGroup, type ThreadTicket } from "./group/thread-group.js";
+export { type Failure, InstanceState } from "./instance/instance-state.js";
+export { checkFirstRound, checkMemoryGroup, type Introduction, introduce } from "./instance/introductions.js";
+export {
+  checkActiveRanks,
+  ResetMeetings,
+  type ResetPlace,
+  type ResetState,
+  type ResetSteps,
+} from "./instance/reset-meetings.js";
+export {
+  abortedError,
+  abortMessage,
+  disagreementError,
+  expertIdError,
+  reasonText,
+  shortReason,
+} from "./instance/round-errors.js";
 export * from "./layout.js";
 export {
   type OracleCombine,

@@ -1,7 +1,9 @@
 import {
   ABORT_RECORD_BYTES,
+  abortMessage,
   fromVerdict,
   type MoeA2AError,
+  shortReason,
   toVerdict,
   type Verdict,
   type WorkspaceLayout,
@@ -20,8 +22,8 @@ const RECORD = {
 
 const VERDICT_BYTES = ABORT_RECORD_BYTES - RECORD.verdict * 4;
 
-/** Longer reasons of abort() are cut for the other ranks, in characters. */
-const REASON_LENGTH = 500;
+/** Messages too long for a record are cut, in characters. */
+const MESSAGE_LENGTH = 500;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -103,7 +105,7 @@ function encode(error: MoeA2AError): Uint8Array {
   const told = code === "ERR_MOE_A2A_ABORTED" ? abortVerdict(error) : { code, message, details };
   const whole = encoder.encode(JSON.stringify(told));
   if (whole.length <= VERDICT_BYTES) return whole;
-  const short = { ...told, message: `${message.slice(0, REASON_LENGTH)}…` };
+  const short = { ...told, message: `${message.slice(0, MESSAGE_LENGTH)}…` };
   const cut = encoder.encode(JSON.stringify(short));
   if (cut.length <= VERDICT_BYTES) return cut;
   return encoder.encode(JSON.stringify({ ...short, details: { ...details, values: [] } }));
@@ -121,27 +123,7 @@ function decode(text: string, source: number): MoeA2AError {
 
 /** A reason travels as text; none at all stays undefined. */
 function abortVerdict({ rank = 0, reason }: MoeA2AError): Verdict {
-  // Cut between characters, not inside one that takes two units.
-  const text = reasonText(reason)
-    .slice(0, REASON_LENGTH)
-    .replace(/[\uD800-\uDBFF]$/, "");
+  const text = shortReason(reason);
   const details = { rank, reason: reason === undefined ? undefined : text };
   return { code: "ERR_MOE_A2A_ABORTED", message: abortMessage(rank, text), details };
-}
-
-/** The message of an ABORTED error. */
-export function abortMessage(rank: number, reason: string): string {
-  return `rank ${rank} called abort()${reason ? `: ${reason}` : ""}; the round fails on all ranks. Call reset() on them to go on`;
-}
-
-/** A reason as text, for other ranks. */
-export function reasonText(reason: unknown): string {
-  if (reason === undefined) return "";
-  if (typeof reason === "string") return reason;
-  if (reason instanceof Error) return reason.message;
-  try {
-    return typeof reason === "object" ? (JSON.stringify(reason) ?? "") : String(reason);
-  } catch {
-    return "a reason that cannot be told as text";
-  }
 }

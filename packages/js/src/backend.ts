@@ -2,23 +2,22 @@ import { constants } from "node:buffer";
 import { availableParallelism } from "node:os";
 import {
   accumulatorBytes,
-  argumentError,
   type Backend,
   type BackendStatus,
-  CONFIG_FIELDS,
   type CpuTensor,
   type CreateOptions,
   checkConfig,
+  checkFirstRound,
+  checkMemoryGroup,
   configError,
-  describe,
   FLAG_STRIDE,
   type Group,
+  type Introduction,
+  introduce,
   largestCapacity,
   layoutWorkspace,
-  MoeA2AError,
   type MoeAllToAll,
   type MoeAllToAllConfig,
-  memoryGroupOf,
   planWorkspace,
   type ResolvedConfig,
   type WorkspaceLayout,
@@ -34,13 +33,8 @@ export interface JsCreateOptions extends CreateOptions {
   readonly firstRound?: number;
 }
 
-/** Leaves room to count on: beyond 2^53 a round number would not change any more. */
-const MAX_FIRST_ROUND = 2 ** 48;
-
 /** What ranks tell one another at create. */
-interface Introduction {
-  readonly config: ResolvedConfig;
-  readonly firstRound: number;
+interface MemoryIntroduction extends Introduction {
   readonly memory: ArrayBufferLike;
 }
 
@@ -82,70 +76,22 @@ function allocate(
   }
 }
 
-/** @throws ERR_MOE_A2A_CONFIG where ranks were created with different configs */
-function checkSame(introductions: readonly Introduction[], rank: number): void {
-  const read = [
-    ...CONFIG_FIELDS.map((field) => [field, "config", (i: Introduction) => i.config[field]] as const),
-    ["firstRound", "options", (i: Introduction) => i.firstRound] as const,
-  ];
-  for (const [field, holder, of] of read) {
-    const values = introductions.map(of);
-    if (values.every((value) => value === values[0])) continue;
-    const list = values.map((value, r) => `rank ${r}: ${describe(value)}`).join(", ");
-    throw new MoeA2AError(
-      "ERR_MOE_A2A_CONFIG",
-      `ranks were created with different configs: ${holder}.${field} differs (${list}); it has to be equal on all ranks`,
-      { field, value: values[rank] },
-    );
-  }
-}
-
 async function create(
   given: MoeAllToAllConfig,
   group: Group,
   options: JsCreateOptions = {},
 ): Promise<MoeAllToAll<CpuTensor>> {
   const config = checkConfig(given, group?.rank);
-  const memoryGroup = typeof group === "object" && group !== null ? memoryGroupOf(group) : undefined;
-  if (!memoryGroup) {
-    throw new MoeA2AError(
-      "ERR_MOE_A2A_ARGUMENT",
-      `create(): the group is ${describe(group)}; the js backend takes one of createLocalGroup() or joinThreadGroup()`,
-      { argument: "group" },
-    );
-  }
-  if (group.size !== config.epSize) {
-    throw configError(
-      "epSize",
-      config.epSize,
-      `the group has ${group.size} ranks, and epSize must be that number`,
-      group.rank,
-    );
-  }
-  const firstRound = options.firstRound ?? 0;
-  if (!Number.isInteger(firstRound) || firstRound < 0 || firstRound > MAX_FIRST_ROUND) {
-    throw argumentError(
-      group.rank,
-      "options.firstRound",
-      `is ${describe(firstRound)}; it must be an integer from 0 to ${MAX_FIRST_ROUND}`,
-    );
-  }
+  const memoryGroup = checkMemoryGroup("js", group, config);
+  const firstRound = checkFirstRound(group.rank, options.firstRound);
   const layout = layoutWorkspace(config);
   checkAddressable(config, layout, group.rank);
   const memory = allocate(config, group.rank, layout.windowBytes, (bytes) => memoryGroup.allocate(bytes));
   const privateMemory = allocate(config, group.rank, layout.privateBytes, (bytes) => new ArrayBuffer(bytes));
   initialiseFlags(memory, config, firstRound);
 
-  let instance = memoryGroup.nextInstance();
-  const ranks = Array.from({ length: config.epSize }, (_, r) => r);
-  // Where others have given up on a creation that this rank missed, it meets them at their next one.
-  while (memoryGroup.gatherings.failure(`create:${instance}`, ranks)) instance = memoryGroup.nextInstance();
-  const introductions = await memoryGroup.gatherings.gather<Introduction>(
-    `create:${instance}`,
-    { config, firstRound, memory },
-    { timeoutMs: config.timeoutMs, phase: "create", where: "create" },
-  );
-  checkSame(introductions, group.rank);
+  const mine: MemoryIntroduction = { config, firstRound, memory };
+  const { instance, introductions } = await introduce(memoryGroup, group.rank, mine);
   const context = new RankContext({
     config,
     layout,

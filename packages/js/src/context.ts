@@ -1,7 +1,9 @@
 import {
   type CheckContext,
+  InstanceState,
   type MemoryGroupInternals,
-  MoeA2AError,
+  type MoeA2AError,
+  ResetMeetings,
   type ResolvedConfig,
   type WorkspaceLayout,
 } from "@moe-a2a/core";
@@ -23,20 +25,11 @@ export interface ContextParts {
   readonly fillPadding: boolean;
 }
 
-/** Why an instance cannot go on before a reset. */
-export interface Failure {
-  readonly error: MoeA2AError;
-  /** Whether the caller has heard of it; until then calls fail through `ready()`, not by throwing. */
-  told: boolean;
-}
-
 /** What the parts of one rank's instance share. */
-export class RankContext {
+export class RankContext extends InstanceState {
   readonly config: ResolvedConfig;
   readonly layout: WorkspaceLayout;
-  readonly rank: number;
   readonly group: MemoryGroupInternals;
-  readonly instance: number;
   readonly windows: readonly Window[];
   readonly own: Window;
   readonly control: ControlWords;
@@ -51,20 +44,16 @@ export class RankContext {
   readonly isActive: Uint8Array;
   activeRanks: readonly number[];
   generation = 0;
-  failure: Failure | undefined;
-  state: "open" | "resetting" | "closed" = "open";
-  /** Keys that a reset under way gathers under. */
-  meetings: readonly string[] = [];
+  readonly meetings: ResetMeetings;
   /** Per lane, the last phase that completed here; tells peers which of their phases a failure leaves alone. */
   readonly completed: number[];
 
   constructor(parts: ContextParts) {
     const { config, layout, rank, privateMemory } = parts;
+    super(rank);
     this.config = config;
     this.layout = layout;
-    this.rank = rank;
     this.group = parts.group;
-    this.instance = parts.instance;
     this.windows = parts.windows;
     this.own = parts.windows[rank] as Window;
     this.control = new ControlWords(layout);
@@ -80,6 +69,18 @@ export class RankContext {
     this.isActive = new Uint8Array(config.epSize).fill(1);
     this.activeRanks = Object.freeze(Array.from({ length: config.epSize }, (_, r) => r));
     this.completed = this.lanes.map(() => phaseNumber(parts.firstRound - 1, "combine"));
+    const { windows, control, own } = this;
+    this.meetings = new ResetMeetings({
+      rank,
+      epSize: config.epSize,
+      instance: parts.instance,
+      gatherings: parts.group.gatherings,
+      words: {
+        load: (r) => Atomics.load((windows[r] as Window).words, control.meeting),
+        store: (number) => void Atomics.store(own.words, control.meeting, number),
+      },
+      departure: (peer) => this.departure(peer),
+    });
   }
 
   /** Takes a new membership, and clears what failed before. */
@@ -96,8 +97,7 @@ export class RankContext {
     }
   }
 
-  /** Whether a reset of the others has left this rank out. */
-  isLeftOut(): boolean {
+  override isLeftOut(): boolean {
     return Atomics.load(this.own.words, this.control.generation) !== this.generation;
   }
 
@@ -133,42 +133,5 @@ export class RankContext {
   giveUpRounds(error: MoeA2AError): void {
     for (const lane of this.lanes) lane.current?.giveUp(error);
     this.group.ring(this.rank);
-  }
-
-  /** A STATE error: which call, in which state, what to do, and the first failure. */
-  stateError(call: string, state: string, problem: string): MoeA2AError<"ERR_MOE_A2A_STATE"> {
-    const cause = this.failure ? { cause: this.failure.error } : undefined;
-    return new MoeA2AError("ERR_MOE_A2A_STATE", `rank ${this.rank}: ${call}: ${problem}`, { state }, cause);
-  }
-
-  /** @throws ERR_MOE_A2A_STATE where the instance takes no new phase */
-  checkUsable(call: string): void {
-    if (this.state === "closed") {
-      throw this.stateError(
-        call,
-        "closed",
-        "this instance is closed; only close() is allowed, create a new one",
-      );
-    }
-    if (this.state === "resetting") {
-      throw this.stateError(call, "resetting", "a reset() is under way; await it first");
-    }
-    if (this.isLeftOut()) throw this.leftOutError(call);
-    if (this.failure?.told) {
-      const first = this.failure.error;
-      throw this.stateError(
-        call,
-        "failed",
-        `this instance has failed (${first.code}: ${first.message}); only reset(), abort() and close() are allowed`,
-      );
-    }
-  }
-
-  leftOutError(call: string): MoeA2AError<"ERR_MOE_A2A_STATE"> {
-    return this.stateError(
-      call,
-      "leftOut",
-      "a reset() of the other ranks has left this rank out; it takes part again after a reset() on every rank that names it",
-    );
   }
 }

@@ -148,13 +148,7 @@ export class JsDispatch implements Dispatch<CpuTensor>, RoundInFlight {
   }
 
   #checkUncombined(): void {
-    if (!this.#combine) return;
-    const { context, round } = this.#parts;
-    throw context.stateError(
-      "combine()",
-      "combined",
-      `round ${round} was combined already; a dispatch combines once`,
-    );
+    if (this.#combine) throw this.#parts.context.combinedError(this.#parts.round);
   }
 
   #makeReport(): DispatchReport {
@@ -185,12 +179,6 @@ export class JsDispatch implements Dispatch<CpuTensor>, RoundInFlight {
         : `round ${round} is not known to have arrived; await ready() first`;
       throw context.stateError(what, state, problem);
     }
-    if (lane.current !== this) {
-      throw context.stateError(
-        what,
-        "over",
-        `round ${round} is over; its lane has gone on, or reset() has given it up`,
-      );
-    }
+    if (lane.current !== this) throw context.overError(what, round);
   }
 }

@@ -4,7 +4,8 @@ import {
   COMBINE_HEADER_BYTES,
   DISPATCH_HEADER_BYTES,
   DTYPES,
-  MoeA2AError,
+  disagreementError,
+  type MoeA2AError,
 } from "@moe-a2a/core";
 import type { Lane } from "./lane.js";
 import type { Window } from "./memory.js";
@@ -145,13 +146,7 @@ export function disagreement(
     for (const source of activeRanks) values[source] = read(words, at(source));
     const texts = activeRanks.map((source) => JSON.stringify(values[source]) ?? "undefined");
     if (texts.every((text) => text === texts[0])) continue;
-    const list = activeRanks.map((source, i) => `rank ${source}: ${texts[i]}`).join(", ");
-    return new MoeA2AError(
-      "ERR_MOE_A2A_MISMATCH",
-      `rank ${rank}, ${phase} of round ${round}: ranks disagree on ${field} (${list}); it has to be equal on all ranks. ` +
-        "Call reset() on all of them to go on",
-      { field, values },
-    );
+    return disagreementError(rank, `${phase} of round ${round}`, field, values);
   }
   throw new Error("headers differ in no field that ranks agree on");
 }

@@ -1,7 +1,9 @@
 import {
+  abortedError,
   argumentError,
   byteLengthOf,
   type CpuTensor,
+  checkActiveRanks,
   checkDispatch,
   checkTensor,
   checkTimeoutMs,
@@ -11,7 +13,6 @@ import {
   describe,
   isDType,
   isTypedArray,
-  type MissingKind,
   MoeA2AError,
   type MoeAllToAll,
   type MoeAllToAllConfig,
@@ -21,13 +22,12 @@ import {
   typedArrayOf,
   type WorkspacePlan,
 } from "@moe-a2a/core";
-import { abortMessage, reasonText } from "./abort-record.js";
 import type { RankContext } from "./context.js";
 import { JsDispatch } from "./dispatch.js";
 import type { Lane } from "./lane.js";
 import type { Window } from "./memory.js";
 import { payloadOffsets } from "./payload-layout.js";
-import { checkActiveRanks, resetRank } from "./reset.js";
+import { resetRank } from "./reset.js";
 import { route } from "./routing.js";
 import { sendDispatch } from "./send.js";
 import { tensorAt } from "./tensors.js";
@@ -52,7 +52,7 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
   }
 
   empty<D extends DType>(dtype: D, shape: readonly number[]): CpuTensor {
-    this.#checkOpen("empty()");
+    this.#context.checkOpen("empty()");
     if (!isDType(dtype)) throw argumentError(this.epRank, "dtype", `${describe(dtype)} is not a dtype`);
     const problem = shapeProblem(shape);
     if (problem) throw argumentError(this.epRank, "shape", problem);
@@ -69,7 +69,7 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
   }
 
   async write(t: CpuTensor, data: TensorData): Promise<void> {
-    this.#checkOpen("write()");
+    this.#context.checkOpen("write()");
     this.#checkHeld(t);
     const target = t.data as Uint8Array;
     const { name } = typedArrayOf(t.dtype);
@@ -85,7 +85,7 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
   }
 
   async read(t: CpuTensor): Promise<TensorData> {
-    this.#checkOpen("read()");
+    this.#context.checkOpen("read()");
     this.#checkHeld(t);
     // Always private memory, also where the tensor lies in shared memory.
     const copy = tensorAt(new ArrayBuffer(t.data.byteLength), 0, t.dtype, t.shape).data as Uint8Array;
@@ -121,58 +121,39 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
     const context = this.#context;
     const ranks = checkActiveRanks(context.checks, options?.activeRanks ?? context.activeRanks);
     const timeoutMs = checkTimeoutMs(options?.timeoutMs, "timeoutMs", context.config.timeoutMs);
-    if (context.state !== "open") {
-      const problem =
-        context.state === "closed" ? "this instance is closed; create a new one" : "a reset() is under way";
-      throw context.stateError("reset()", context.state, problem);
-    }
-    this.#checkPresent(ranks);
+    context.checkResettable();
+    context.meetings.checkPresent(ranks);
     context.state = "resetting";
-    context.giveUpRounds(context.stateError("round", "reset", "reset() has given up this round"));
+    context.giveUpRounds(context.givenUpError("reset"));
     try {
       await resetRank(context, ranks, timeoutMs);
       this.#turn = 0;
     } catch (error) {
-      if (this.#isClosed()) throw context.stateError("reset()", "closed", "close() was called meanwhile");
+      if (context.isClosed()) throw context.stateError("reset()", "closed", "close() was called meanwhile");
       // Rounds were given up, perhaps here alone: only another reset leads on.
       if (error instanceof MoeA2AError) context.fail(error, { told: true, tellPeers: false });
       throw error;
     } finally {
-      if (!this.#isClosed()) context.state = "open";
+      if (!context.isClosed()) context.state = "open";
     }
   }
 
   abort(reason?: unknown): void {
     const context = this.#context;
-    this.#checkOpen("abort()");
-    if (context.state === "resetting") {
-      throw context.stateError(
-        "abort()",
-        "resetting",
-        "a reset() is under way, which has given up all rounds",
-      );
-    }
-    if (context.isLeftOut()) throw context.leftOutError("abort()");
-    const error = new MoeA2AError(
-      "ERR_MOE_A2A_ABORTED",
-      abortMessage(context.rank, reasonText(reason)),
-      { rank: context.rank, reason },
-      reason === undefined ? undefined : { cause: reason },
-    );
-    context.fail(error, { told: true, tellPeers: true });
+    context.checkAbortable();
+    context.fail(abortedError(context.rank, reason), { told: true, tellPeers: true });
   }
 
   async close(): Promise<void> {
     const context = this.#context;
     if (context.state === "closed") return;
-    const meetings = context.state === "resetting" ? context.meetings : [];
     context.state = "closed";
     for (let peer = 0; peer < context.config.epSize; peer++) {
       const { words } = context.windows[peer] as Window;
       Atomics.store(words, context.control.closed(context.layout, context.rank), 1);
       if (peer !== context.rank) context.group.ring(peer);
     }
-    context.giveUpRounds(context.stateError("round", "closed", "close() has given up this round"));
+    context.giveUpRounds(context.givenUpError("closed"));
     const gone = missingError({
       phase: "reset",
       round: 0,
@@ -182,22 +163,12 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
       rank: context.rank,
       where: "reset",
     });
-    for (const key of meetings) context.group.gatherings.giveUp(key, gone);
+    context.meetings.giveUp(gone);
     context.group.gatherings.announceDeparture();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-
-  #checkOpen(call: string): void {
-    if (this.#isClosed()) {
-      throw this.#context.stateError(call, "closed", "this instance is closed; create a new one");
-    }
-  }
-
-  #isClosed(): boolean {
-    return this.#context.state === "closed";
   }
 
   #checkHeld(t: CpuTensor): void {
@@ -211,29 +182,8 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
     const lane = context.lanes[asked ?? this.#turn] as Lane;
     const problem = lane.current?.unfinished;
     if (problem !== undefined) {
-      throw context.stateError(
-        "dispatch()",
-        "busy",
-        `lane ${lane.index} is in round ${lane.nextRound - 1}: ${problem}` +
-          (context.lanes.length === 1 ? " (config.roundsInFlight: 2 gives a second lane)" : ""),
-      );
+      throw context.busyError(lane.index, lane.nextRound - 1, problem, context.lanes.length);
     }
     return lane;
-  }
-
-  /** @throws PEER_TIMEOUT for ranks that have left for good, which cannot be waited for */
-  #checkPresent(ranks: readonly number[]): void {
-    const left = (kind: MissingKind) =>
-      ranks.filter((peer) => peer !== this.epRank && this.#context.departure(peer) === kind);
-    const [lost, closed] = [left("lost"), left("closed")];
-    const kind = lost.length > 0 ? "lost" : "closed";
-    const missingRanks = [...lost, ...closed].sort((a, b) => a - b);
-    if (missingRanks.length === 0) return;
-    throw new MoeA2AError(
-      "ERR_MOE_A2A_PEER_TIMEOUT",
-      `rank ${this.epRank}, reset: these ranks have left and cannot come back: ${missingRanks.join(", ")} ` +
-        `(closed: ${closed.join(", ") || "none"}; ended without closing: ${lost.join(", ") || "none"}); leave them out of activeRanks`,
-      { phase: "reset", round: 0, missingRanks, kind },
-    );
   }
 }

@@ -1,4 +1,4 @@
-import { expertOwner, MoeA2AError, type ResolvedConfig } from "@moe-a2a/core";
+import { expertIdError, expertOwner, type ResolvedConfig } from "@moe-a2a/core";
 import type { Lane } from "./lane.js";
 
 /** Entries that went nowhere, by reason. */
@@ -42,7 +42,7 @@ export function route(
       if (id < 0 || id >= numExperts) {
         if (id === -1) dropped.padding++;
         else if (config.invalidExpert === "drop") dropped.invalidExpert++;
-        else throw expertIdError(config, rank, token, k, id);
+        else throw expertIdError(config, { rank, token, k, id });
         continue;
       }
       const target = expertOwner(config, id);
@@ -59,19 +59,4 @@ export function route(
     entryCounts[token] = targets;
   }
   return dropped;
-}
-
-function expertIdError(
-  { numExperts }: ResolvedConfig,
-  rank: number,
-  token: number,
-  k: number,
-  id: number,
-): MoeA2AError<"ERR_MOE_A2A_EXPERT_ID"> {
-  return new MoeA2AError(
-    "ERR_MOE_A2A_EXPERT_ID",
-    `rank ${rank}: tokenSelectedExperts[${token}, ${k}] is ${id}; expert ids are 0…${numExperts - 1}, and -1 is padding ` +
-      "(config.invalidExpert: 'drop' drops and counts such entries)",
-    { rank, token, k, id },
-  );
 }

@@ -8,13 +8,7 @@ import {
   type Verdict,
 } from "@moe-a2a/core";
 import { describe, expect, it } from "vitest";
-import {
-  clearAbortRecords,
-  phaseNumber,
-  readAbortRecord,
-  reasonText,
-  writeAbortRecord,
-} from "../src/abort-record.js";
+import { clearAbortRecords, phaseNumber, readAbortRecord, writeAbortRecord } from "../src/abort-record.js";
 import { ControlWords, Window } from "../src/memory.js";
 import { hasReached, wireRound } from "../src/round-number.js";
 import { smallConfig } from "./world.js";
@@ -85,14 +79,6 @@ describe("abort record", () => {
     expect(readAbortRecord(window, layout, control, [1, 2], 3)).toBeUndefined();
     clearAbortRecords(window, layout, control, 64);
     expect(readAbortRecord(window, layout, control, all, 3)).toBeUndefined();
-  });
-
-  it("makes text of any reason", () => {
-    const circular: { self?: unknown } = {};
-    circular.self = circular;
-    expect(reasonText({ a: 1 })).toBe('{"a":1}');
-    expect(reasonText(7n)).toBe("7");
-    expect(reasonText(circular)).toBe("a reason that cannot be told as text");
   });
 });
 

@@ -1,0 +1,104 @@
+import { argumentError } from "../checks/check-tensor.js";
+import { CONFIG_FIELDS, configError, type ResolvedConfig } from "../config.js";
+import { MoeA2AError } from "../errors.js";
+import type { Group } from "../group/group.js";
+import { type MemoryGroupInternals, memoryGroupOf } from "../group/memory-group.js";
+import { describe } from "../tensor.js";
+
+/** What ranks have to agree on at create. */
+export interface Introduction {
+  readonly config: ResolvedConfig;
+  /** Number of the first round. */
+  readonly firstRound: number;
+}
+
+/** Leaves room to count on: beyond 2^53 a round number would not change any more. */
+const MAX_FIRST_ROUND = 2 ** 48;
+
+/** @throws ERR_MOE_A2A_ARGUMENT */
+export function checkFirstRound(rank: number, given: unknown): number {
+  const firstRound = given ?? 0;
+  if (
+    Number.isInteger(firstRound) &&
+    (firstRound as number) >= 0 &&
+    (firstRound as number) <= MAX_FIRST_ROUND
+  )
+    return firstRound as number;
+  throw argumentError(
+    rank,
+    "options.firstRound",
+    `is ${describe(firstRound)}; it must be an integer from 0 to ${MAX_FIRST_ROUND}`,
+  );
+}
+
+/**
+ * The shared-memory side of a group of `config.epSize` ranks.
+ *
+ * @throws ERR_MOE_A2A_ARGUMENT for something else than such a group, ERR_MOE_A2A_CONFIG for one of another size
+ */
+export function checkMemoryGroup(
+  backend: string,
+  group: Group,
+  config: ResolvedConfig,
+): MemoryGroupInternals {
+  const memoryGroup = typeof group === "object" && group !== null ? memoryGroupOf(group) : undefined;
+  if (!memoryGroup) {
+    throw new MoeA2AError(
+      "ERR_MOE_A2A_ARGUMENT",
+      `create(): the group is ${describe(group)}; the ${backend} backend takes one of createLocalGroup() or joinThreadGroup()`,
+      { argument: "group" },
+    );
+  }
+  if (group.size !== config.epSize) {
+    throw configError(
+      "epSize",
+      config.epSize,
+      `the group has ${group.size} ranks, and epSize must be that number`,
+      group.rank,
+    );
+  }
+  return memoryGroup;
+}
+
+/**
+ * Tells the other ranks who is there, and waits for them; instances pair by order of creation.
+ *
+ * @returns the instance's number in its group, and what every rank said
+ * @throws (rejects) ERR_MOE_A2A_PEER_TIMEOUT naming who did not come; ERR_MOE_A2A_CONFIG where configs differ
+ */
+export async function introduce<T extends Introduction>(
+  group: MemoryGroupInternals,
+  rank: number,
+  mine: T,
+): Promise<{ readonly instance: number; readonly introductions: readonly T[] }> {
+  const { epSize, timeoutMs } = mine.config;
+  const ranks = Array.from({ length: epSize }, (_, r) => r);
+  let instance = group.nextInstance();
+  // Where others have given up on a creation that this rank missed, it meets them at their next one.
+  while (group.gatherings.failure(`create:${instance}`, ranks)) instance = group.nextInstance();
+  const introductions = await group.gatherings.gather<T>(`create:${instance}`, mine, {
+    timeoutMs,
+    phase: "create",
+    where: "create",
+  });
+  checkSame(introductions, rank);
+  return { instance, introductions };
+}
+
+/** @throws ERR_MOE_A2A_CONFIG where ranks were created with different configs */
+function checkSame(introductions: readonly Introduction[], rank: number): void {
+  const read = [
+    ...CONFIG_FIELDS.map((field) => [field, "config", (i: Introduction) => i.config[field]] as const),
+    ["firstRound", "options", (i: Introduction) => i.firstRound] as const,
+  ];
+  for (const [field, holder, of] of read) {
+    const values = introductions.map(of);
+    if (values.every((value) => value === values[0])) continue;
+    const list = values.map((value, r) => `rank ${r}: ${describe(value)}`).join(", ");
+    throw new MoeA2AError(
+      "ERR_MOE_A2A_CONFIG",
+      `ranks were created with different configs: ${holder}.${field} differs (${list}); it has to be equal on all ranks`,
+      { field, value: values[rank] },
+    );
+  }
+}
