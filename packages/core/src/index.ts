@@ -1,6 +1,6 @@
 export type * from "./api.js";
 export { type CheckedCombine, checkCombine, checkCombineRow } from "./checks/check-combine.js";
-export { type CheckedDispatch, checkDispatch } from "./checks/check-dispatch.js";
+export { type CheckedDispatch, checkDispatch, checkStream } from "./checks/check-dispatch.js";
 export {
   argumentError,
   type CheckContext,

@@ -7,7 +7,10 @@ import { argumentError, type CheckContext, type CheckedTensor, checkTensor } fro
 
 /** What a dispatch's arguments come to, once they are known to be right. Nothing is read from the input again. */
 export interface CheckedDispatch<T extends Tensor = Tensor> {
+  /** L, or with `tokenCount` the rows of the inputs, of which the device says how many count. */
   readonly numLocalTokens: number;
+  /** Device int32 `[1]` that holds L, where one was given. */
+  readonly tokenCount: CheckedTensor<T> | undefined;
   /** `runtimeMaxTokensPerRank` with its default. */
   readonly maxTokens: number;
   readonly tokenSelectedExperts: CheckedTensor<T>;
@@ -22,6 +25,8 @@ export interface CheckedDispatch<T extends Tensor = Tensor> {
   readonly statsLength: number;
   /** The lane asked for. */
   readonly lane: 0 | 1 | undefined;
+  /** The stream asked for; always undefined on the CPU. */
+  readonly stream: bigint | undefined;
 }
 
 const INT32_MIN = -(2 ** 31);
@@ -54,9 +59,14 @@ function checkMaxTokens({ config, rank }: CheckContext, given: unknown): number 
 }
 
 /** Checks L against m. */
-function checkNumLocalTokens({ config, rank }: CheckContext, given: unknown, maxTokens: number): number {
+function checkNumLocalTokens(
+  { config, rank, device }: CheckContext,
+  given: unknown,
+  maxTokens: number,
+): number {
   if (!isInteger(given, 0)) {
-    throw argumentError(rank, "numLocalTokens", `is ${describe(given)}; it must be an integer >= 0`);
+    const tensor = device === "cuda" ? ", or a cuda int32 tensor [1]" : "";
+    throw argumentError(rank, "numLocalTokens", `is ${describe(given)}; it must be an integer >= 0${tensor}`);
   }
   if (given <= maxTokens) return given;
   const capacity = config.maxTokensPerRank;
@@ -70,6 +80,25 @@ function checkNumLocalTokens({ config, rank }: CheckContext, given: unknown, max
       `(runtimeMaxTokensPerRank); ${cure}`,
     { value: given, limit: maxTokens },
   );
+}
+
+/** Rows of inputs whose count stands in device memory: P, at most m. */
+function checkRows({ rank, config }: CheckContext, ids: CheckedTensor, maxTokens: number): number {
+  const rows = ids.shape[0] as number;
+  if (rows <= maxTokens) return rows;
+  throw new MoeA2AError(
+    "ERR_MOE_A2A_CAPACITY",
+    `rank ${rank}: tokenSelectedExperts has ${rows} rows, but this round has ${maxTokens} slots per rank ` +
+      `(runtimeMaxTokensPerRank, at most config.maxTokensPerRank, which is ${config.maxTokensPerRank})`,
+    { value: rows, limit: maxTokens },
+  );
+}
+
+/** @throws ERR_MOE_A2A_ARGUMENT */
+export function checkStream({ rank, device }: CheckContext, given: unknown): bigint | undefined {
+  if (device === "cpu" || given === undefined) return undefined;
+  if (typeof given === "bigint" && given >= 0n && given < 1n << 64n) return given;
+  throw argumentError(rank, "stream", `is ${describe(given)}; it must be a stream's handle, a bigint`);
 }
 
 function checkPayloads<T extends Tensor>(
@@ -180,12 +209,18 @@ export function checkDispatch<T extends Tensor>(
     lane,
   } = input;
   const maxTokens = checkMaxTokens(context, runtimeMaxTokensPerRank);
-  const numLocalTokens = checkNumLocalTokens(context, input.numLocalTokens, maxTokens);
+  const count: unknown = input.numLocalTokens;
+  const onDevice = context.device === "cuda" && typeof count === "object" && count !== null;
+  const given = onDevice ? undefined : checkNumLocalTokens(context, count, maxTokens);
+  const tokenCount = onDevice
+    ? checkTensor<T>(context, "numLocalTokens", count, { dtype: ["int32"], shape: [1], dims: "1" })
+    : undefined;
   const tokenSelectedExperts = checkTensor<T>(context, "tokenSelectedExperts", input.tokenSelectedExperts, {
     dtype: ["int32"],
-    shape: [numLocalTokens, config.topK],
+    shape: [given, config.topK],
     dims: "numLocalTokens, topK",
   });
+  const numLocalTokens = given ?? checkRows(context, tokenSelectedExperts, maxTokens);
   const payloads = checkPayloads<T>(context, input.payloads, numLocalTokens);
   const rowBytes = checkRowBytes(context, payloads);
   if (!isInteger(invalidTokenExpertId, INT32_MIN, INT32_MAX)) {
@@ -198,6 +233,7 @@ export function checkDispatch<T extends Tensor>(
   const stats = checkStats<T>(context, expertStats);
   return {
     numLocalTokens,
+    tokenCount,
     maxTokens,
     tokenSelectedExperts,
     payloads,
@@ -207,5 +243,6 @@ export function checkDispatch<T extends Tensor>(
     expertStats: stats,
     statsLength: stats ? (stats.shape[0] as number) : 0,
     lane: checkLane(config, rank, lane),
+    stream: checkStream(context, input.stream),
   };
 }

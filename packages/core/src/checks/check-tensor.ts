@@ -8,6 +8,8 @@ export interface CheckContext {
   readonly config: ResolvedConfig;
   readonly rank: number;
   readonly device: Tensor["device"]["type"];
+  /** Which GPU; undefined takes any. */
+  readonly deviceId?: number;
 }
 
 /** A tensor's fields, each read once: what was checked is what is used. */
@@ -55,6 +57,11 @@ export function checkTensor<T extends Tensor = Tensor>(
   const dimensions = shape as readonly number[];
   if (device?.type !== context.device) {
     throw fail(`is on device ${describe(device?.type)}; this backend takes ${context.device} tensors`);
+  }
+  if (context.deviceId !== undefined && device.id !== context.deviceId) {
+    throw fail(
+      `is on ${context.device} device ${describe(device.id)}; this rank is on device ${context.deviceId}`,
+    );
   }
   if (expected.dtype && !expected.dtype.includes(dtype)) {
     const isWide = dtype === "int64" && expected.dtype.includes("int32");
