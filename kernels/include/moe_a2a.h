@@ -75,6 +75,8 @@ struct moe_a2a_device {
   char pci_bus_id[32];
 };
 int32_t moe_a2a_device(int32_t device, struct moe_a2a_device *info);
+/** Bytes free and in all; makes the device's context where there is none. */
+int32_t moe_a2a_memory(int32_t device, uint64_t *free_bytes, uint64_t *total_bytes);
 /** `*can` is 1 where kernels on `device` can load and store memory of `peer`; also where both are one. */
 int32_t moe_a2a_can_access_peer(int32_t device, int32_t peer, int32_t *can);
 
