@@ -53,7 +53,7 @@ void moe_a2a_last_error(struct moe_a2a_error *error);
 
 /* -- The machine --------------------------------------------------------------------------------------------------- */
 
-struct moe_a2a_platform {
+struct moe_a2a_platform_info {
   uint32_t struct_size;
   /** 1000 * major + 10 * minor of the driver, 0 where there is none, and of the runtime built in. */
   int32_t driver_version;
@@ -63,9 +63,9 @@ struct moe_a2a_platform {
   int32_t device_error;
 };
 /** Never fails: says what there is. */
-int32_t moe_a2a_platform(struct moe_a2a_platform *platform);
+int32_t moe_a2a_platform(struct moe_a2a_platform_info *platform);
 
-struct moe_a2a_device {
+struct moe_a2a_device_info {
   uint32_t struct_size;
   int32_t compute_major;
   int32_t compute_minor;
@@ -74,7 +74,7 @@ struct moe_a2a_device {
   char name[128];
   char pci_bus_id[32];
 };
-int32_t moe_a2a_device(int32_t device, struct moe_a2a_device *info);
+int32_t moe_a2a_device(int32_t device, struct moe_a2a_device_info *info);
 /** Bytes free and in all; makes the device's context where there is none. */
 int32_t moe_a2a_memory(int32_t device, uint64_t *free_bytes, uint64_t *total_bytes);
 /** `*can` is 1 where kernels on `device` can load and store memory of `peer`; also where both are one. */
@@ -167,7 +167,7 @@ int32_t moe_a2a_rank_window(const moe_a2a_rank *rank, uint64_t *address, uint64_
 int32_t moe_a2a_rank_connect(moe_a2a_rank *rank, const uint64_t *windows, const int32_t *devices);
 /** Frees private memory; the window too, unless it was detached. No work of the rank may be in flight. */
 void moe_a2a_rank_destroy(moe_a2a_rank *rank);
-/** Takes the window out of the rank's ownership: peers may still write to it. Free it with moe_a2a_free(). */
+/** Takes the window out of the rank's ownership: peers may still write to it. Free it with moe_a2a_free_window(). */
 int32_t moe_a2a_rank_detach_window(moe_a2a_rank *rank);
 /** Address of this rank's private memory. */
 int32_t moe_a2a_rank_private(const moe_a2a_rank *rank, uint64_t *address, uint64_t *bytes);
@@ -190,7 +190,7 @@ struct moe_a2a_mapping {
   int32_t slots_by;
 };
 
-struct moe_a2a_dispatch {
+struct moe_a2a_dispatch_args {
   uint32_t struct_size;
   int32_t lane;
   uint64_t stream;
@@ -211,12 +211,12 @@ struct moe_a2a_dispatch {
   struct moe_a2a_mapping mapping;
 };
 /** Byte offset, in the window, of payload `index` as [ep_size, max_tokens, row_bytes]. */
-int32_t moe_a2a_recv_offset(const moe_a2a_rank *rank, const struct moe_a2a_dispatch *dispatch, int32_t index,
+int32_t moe_a2a_recv_offset(const moe_a2a_rank *rank, const struct moe_a2a_dispatch_args *dispatch, int32_t index,
                             uint64_t *offset);
 /** Enqueues a dispatch. Takes part also with no token at all; pointers to no rows may be 0. */
-int32_t moe_a2a_dispatch(moe_a2a_rank *rank, const struct moe_a2a_dispatch *dispatch);
+int32_t moe_a2a_dispatch(moe_a2a_rank *rank, const struct moe_a2a_dispatch_args *dispatch);
 
-struct moe_a2a_combine {
+struct moe_a2a_combine_args {
   uint32_t struct_size;
   int32_t lane;
   uint64_t stream;
@@ -230,7 +230,7 @@ struct moe_a2a_combine {
   struct moe_a2a_mapping mapping;
 };
 /** Enqueues the combine of the lane's last dispatch, with its counts, slots and `max_tokens`. */
-int32_t moe_a2a_combine(moe_a2a_rank *rank, const struct moe_a2a_combine *combine);
+int32_t moe_a2a_combine(moe_a2a_rank *rank, const struct moe_a2a_combine_args *combine);
 
 /* -- What became of it --------------------------------------------------------------------------------------------- */
 
@@ -310,7 +310,7 @@ struct moe_a2a_report {
 };
 
 /** What a phase came to; `completed` is 1 where it succeeded, also where the rank has failed since. */
-struct moe_a2a_outcome {
+struct moe_a2a_phase_outcome {
   uint32_t struct_size;
   int32_t completed;
   struct moe_a2a_failure failure;
@@ -321,7 +321,7 @@ struct moe_a2a_outcome {
  * `round` is the low 32 bits of its number.
  */
 int32_t moe_a2a_outcome(moe_a2a_rank *rank, int32_t lane, int32_t phase, uint32_t round,
-                        struct moe_a2a_outcome *outcome);
+                        struct moe_a2a_phase_outcome *outcome);
 /** Whether the rank has failed, from mapped host memory: no call into the driver. */
 int32_t moe_a2a_has_failed(const moe_a2a_rank *rank);
 /** An event that passes with the lane's last enqueued phase of that kind, for moe_a2a_event_query(). */
@@ -334,8 +334,11 @@ int32_t moe_a2a_phase_event(const moe_a2a_rank *rank, int32_t lane, int32_t phas
  * MOE_A2A_TEXT_BYTES. Does nothing where the rank has failed already.
  */
 int32_t moe_a2a_abort(moe_a2a_rank *rank, const char *reason, int32_t reason_bytes);
-/** Fails the rank without telling anybody, so that enqueued phases neither wait nor send: before a reset, or at closing. */
-int32_t moe_a2a_stop(moe_a2a_rank *rank);
+/**
+ * Lets enqueued phases end without waiting for peers, and fails them. With `still_send`, for closing, they send what they
+ * have to before they give up; without it, before a reset, they send nothing.
+ */
+int32_t moe_a2a_stop(moe_a2a_rank *rank, int32_t still_send);
 /** Tells this rank's kernels that `peer` has closed or was lost (enum moe_a2a_missing_kind). */
 int32_t moe_a2a_mark_gone(moe_a2a_rank *rank, int32_t peer, int32_t kind);
 /** Writes into the windows of all peers that this rank closes. They must still be mapped. */
@@ -372,6 +375,8 @@ int32_t moe_a2a_choose_mapping(int32_t phase, int32_t tokens, int32_t row_bytes,
 
 int32_t moe_a2a_alloc(int32_t device, uint64_t bytes, uint64_t *address);
 int32_t moe_a2a_free(int32_t device, uint64_t address);
+/** Frees a detached window; waits for the kernels of its device. */
+int32_t moe_a2a_free_window(int32_t device, uint64_t address);
 /** Pinned host memory. */
 int32_t moe_a2a_host_alloc(uint64_t bytes, void **memory);
 int32_t moe_a2a_host_free(void *memory);

@@ -1,0 +1,112 @@
+// How a kernel fails its rank, and learns of the failures of others.
+#pragma once
+
+#include "../params.hpp"
+#include "memory.cuh"
+
+namespace moe_a2a {
+
+__device__ __forceinline__ RankState *rankState(const PhaseParams &p) {
+  return reinterpret_cast<RankState *>(p.own + p.state);
+}
+__device__ __forceinline__ LaneState *laneState(const PhaseParams &p) {
+  return reinterpret_cast<LaneState *>(p.own + p.state + kLaneStates + p.lane * kLaneStateBytes);
+}
+__device__ __forceinline__ int32_t *controlWord(const PhaseParams &p, uint64_t word) {
+  return reinterpret_cast<int32_t *>(p.window + p.control + word);
+}
+
+// Whether a numbered phase or flag comes before another; numbers wrap.
+__device__ __forceinline__ bool earlier(uint32_t a, uint32_t b) { return static_cast<int32_t>(a - b) < 0; }
+
+__device__ __forceinline__ void markPhaseFailed(LaneState *lane) {
+  storeRelaxedSys(&lane->phaseFailed, 1);
+}
+
+// Takes the rank's first failure; true for the one thread that may describe it.
+__device__ __forceinline__ bool claimFailure(const PhaseParams &p) {
+  markPhaseFailed(laneState(p));
+  return atomicCAS(&rankState(p)->failed, 0, 1) == 0;
+}
+
+__device__ __forceinline__ void tellHost(const PhaseParams &p) { storeReleaseSys(&p.host->failed, 1); }
+
+// Writes this rank's finding into the windows of all active peers. One thread.
+__device__ inline void tellPeers(const PhaseParams &p, const RankState *state) {
+  const auto *words = reinterpret_cast<const uint32_t *>(&state->finding);
+  uint32_t completed[MOE_A2A_MAX_LANES];
+  for (int l = 0; l < MOE_A2A_MAX_LANES; l++) {
+    const auto *lane = reinterpret_cast<const LaneState *>(p.own + p.state + kLaneStates + l * kLaneStateBytes);
+    completed[l] = loadRelaxedSys(&lane->completed);
+  }
+  for (int peer = 0; peer < p.ranks; peer++) {
+    if (peer == p.rank || !(state->active >> peer & 1)) continue;
+    auto *base = reinterpret_cast<uint8_t *>(state->windows[peer]);
+    auto *verdict =
+        reinterpret_cast<FoundVerdict *>(base + p.abortRecords + p.rank * kAbortRecordBytes + kFoundVerdict);
+    verdict->head.generation = state->generation;
+    for (int l = 0; l < MOE_A2A_MAX_LANES; l++) verdict->head.completed[l] = completed[l];
+    auto *target = reinterpret_cast<uint32_t *>(&verdict->finding);
+    for (unsigned w = 0; w < sizeof(Finding) / 4; w++) target[w] = words[w];
+    fenceSys();
+    storeRelaxedSys(&verdict->head.set, 1);
+    fenceSys();
+    storeRelaxedSys(reinterpret_cast<uint32_t *>(base + p.control + kAlarmWord), 1);
+  }
+}
+
+// This rank is the first to know of a failure, which `describe` fills in. One thread.
+template <typename Describe>
+__device__ inline void fail(const PhaseParams &p, uint32_t round, int phase, int code, bool peersAreTold, Describe describe) {
+  if (!claimFailure(p)) return;
+  RankState *state = rankState(p);
+  Finding &finding = state->finding;
+  finding.code = code;
+  finding.foundBy = p.rank;
+  finding.phase = phase;
+  finding.lane = p.lane;
+  finding.round = round;
+  finding.missingMask = 0;
+  finding.valuesMask = 0;
+  finding.valuesPerRank = 0;
+  describe(finding);
+  state->toldBy = -1;
+  if (peersAreTold) tellPeers(p, state);
+  tellHost(p);
+}
+
+// A peer has told its verdict. One thread.
+__device__ __forceinline__ void failAsTold(const PhaseParams &p, int peer) {
+  if (!claimFailure(p)) return;
+  rankState(p)->toldBy = peer;
+  tellHost(p);
+}
+
+__device__ __forceinline__ void failLeftOut(const PhaseParams &p, uint32_t round, int phase) {
+  fail(p, round, phase, MOE_A2A_FAIL_LEFT_OUT, false, [](Finding &) {});
+}
+
+// The lowest peer whose verdict holds for phase `number` of this lane, or -1. One warp, after the alarm was seen.
+__device__ inline int findVerdict(const PhaseParams &p, uint64_t active, int32_t generation, uint32_t number) {
+  const int laneId = threadIdx.x & 31;
+  fenceSys();
+  for (int first = 0; first < p.ranks; first += 32) {
+    const int source = first + laneId;
+    bool holds = false;
+    if (source < p.ranks && source != p.rank && (active >> source & 1)) {
+      const uint8_t *record = p.window + p.abortRecords + source * kAbortRecordBytes;
+      for (int place = 0; place < 2; place++) {
+        const auto *head = reinterpret_cast<const VerdictHead *>(record + (place == 0 ? kFoundVerdict : kAbortVerdict));
+        if (loadRelaxedSys(&head->set) == 0) continue;
+        fenceSys();
+        const bool current = static_cast<int32_t>(loadRelaxedSys(&head->generation)) == generation;
+        holds |= current && earlier(loadRelaxedSys(&head->completed[p.lane]), number);
+      }
+    }
+    const unsigned found = __ballot_sync(0xffffffff, holds);
+    if (found) return first + __ffs(found) - 1;
+  }
+  return -1;
+}
+
+}  // namespace moe_a2a

@@ -1,0 +1,195 @@
+// Enqueues phases: arguments to kernel parameters, one launch each.
+#include <algorithm>
+
+#include "../kernels.hpp"
+#include "../mapping.hpp"
+#include "rank.hpp"
+
+namespace moe_a2a {
+namespace {
+
+// Bytes of expert ids that one block fills with padding.
+constexpr int64_t kFillBytesPerBlock = 32768;
+// Rows that one block copies into the window.
+constexpr int kCopyRowsPerBlock = 4;
+
+uint64_t payloadOffset(const moe_a2a_rank &rank, const moe_a2a_dispatch_args &d, int index) {
+  uint64_t at = rank.layout.lanes[d.lane].recv;
+  for (int q = 0; q < index; q++) {
+    at = alignUp(at + static_cast<uint64_t>(rank.config.ep_size) * d.max_tokens * d.row_bytes[q]);
+  }
+  return at;
+}
+
+// Widest access that an address and a row length allow, as a power of two of at most 16 bytes.
+int vectorLog2(uint64_t address, uint64_t rowBytes) {
+  const uint64_t bits = address | rowBytes | 16;
+  return __builtin_ctzll(bits);
+}
+
+PhaseParams phaseParams(const moe_a2a_rank &rank, int lane, int phase, int maxTokens) {
+  PhaseParams p{};
+  p.window = rank.window;
+  p.own = rank.own;
+  p.host = rank.hostOnDevice;
+  p.at = rank.layout.lanes[lane];
+  p.control = rank.layout.control;
+  p.abortRecords = rank.layout.abort_records;
+  p.state = rank.layout.state;
+  p.timeoutNs = static_cast<uint64_t>(rank.config.timeout_ms) * 1000000ull;
+  p.statsRowBytes = rank.layout.stats_row_bytes;
+  p.rank = rank.options.rank;
+  p.ranks = rank.config.ep_size;
+  p.lane = lane;
+  p.topK = rank.config.top_k;
+  p.maxTargets = rank.layout.max_targets;
+  p.maxTokens = maxTokens;
+  p.delays = rank.delays[phase];
+  return p;
+}
+
+int32_t launch(moe_a2a_rank &rank, const void *kernel, int blocks, void *params, uint64_t streamHandle, int lane, int phase) {
+  MOE_A2A_ON_DEVICE(rank.options.device);
+  const auto stream = streamHandle ? reinterpret_cast<cudaStream_t>(streamHandle) : rank.stream;
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(blocks));
+  config.blockDim = dim3(kThreads);
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = rank.programmaticLaunch ? 1 : 0;
+  void *arguments[] = {params};
+  MOE_A2A_TRY(cudaLaunchKernelExC(&config, kernel, arguments));
+  cudaStreamCaptureStatus capturing = cudaStreamCaptureStatusNone;
+  MOE_A2A_TRY(cudaStreamIsCapturing(stream, &capturing));
+  if (capturing == cudaStreamCaptureStatusNone) MOE_A2A_TRY(cudaEventRecord(rank.phaseEvents[lane][phase], stream));
+  return MOE_A2A_OK;
+}
+
+bool fitsTile(const moe_a2a_mapping &m) {
+  return m.kind >= 0 && m.kind <= 2 && m.tokens_per_tile >= 0 && m.tokens_per_tile <= kMaxTile && m.splits >= 0 &&
+         m.splits <= 64 && m.blocks >= 0 && m.blocks <= 65535 && m.slots_by >= 0 && m.slots_by <= 2;
+}
+
+const char *problemOf(const moe_a2a_rank &rank, const moe_a2a_dispatch_args &d) {
+  if (!rank.connected) return "the rank is not connected";
+  if (d.lane < 0 || d.lane >= rank.config.rounds_in_flight) return "lane is out of range";
+  if (d.max_tokens < 0 || d.max_tokens > rank.config.max_tokens_per_rank) return "max_tokens is out of range";
+  if (d.num_local_tokens < 0 || d.num_local_tokens > d.max_tokens) return "num_local_tokens is out of range";
+  if (d.payload_count < 1 || d.payload_count > MOE_A2A_MAX_PAYLOADS) return "payload_count is out of range";
+  int64_t bytes = 0;
+  for (int q = 0; q < d.payload_count; q++) {
+    if (d.row_bytes[q] < 0) return "a row length is negative";
+    if (d.num_local_tokens > 0 && d.row_bytes[q] > 0 && !d.payloads[q]) return "a payload is null";
+    bytes += d.row_bytes[q];
+  }
+  if (bytes > rank.config.max_dispatch_bytes_per_token) return "rows are longer than max_dispatch_bytes_per_token";
+  if (d.num_local_tokens > 0 && !d.expert_ids) return "expert_ids is null";
+  if (d.expert_id_payload < -1 || d.expert_id_payload >= d.payload_count) return "expert_id_payload is out of range";
+  if (d.expert_id_payload >= 0 && d.row_bytes[d.expert_id_payload] % 4) return "expert ids take whole int32";
+  if (d.stats_length < 0 || d.stats_length > rank.config.max_expert_stats) return "stats_length is out of range";
+  if (d.stats_length > 0 && !d.expert_stats) return "expert_stats is null";
+  if (!fitsTile(d.mapping)) return "the mapping is out of range";
+  return nullptr;
+}
+
+const char *problemOf(const moe_a2a_rank &rank, const moe_a2a_combine_args &c) {
+  if (!rank.connected) return "the rank is not connected";
+  if (c.lane < 0 || c.lane >= rank.config.rounds_in_flight) return "lane is out of range";
+  if (!rank.lanes[c.lane].dispatched) return "the lane has no dispatch to combine";
+  if (c.dtype < 0 || c.dtype > 2 || c.out_dtype < 0 || c.out_dtype > 2) return "a dtype is out of range";
+  const int64_t rowBytes = static_cast<int64_t>(c.hidden_size) * (c.dtype == MOE_A2A_FLOAT32 ? 4 : 2);
+  if (c.hidden_size < 0 || rowBytes > rank.config.max_combine_bytes_per_token) return "hidden_size is out of range";
+  if (rank.lanes[c.lane].maxTokens > 0 && rowBytes > 0 && !c.expert_output) return "expert_output is null";
+  if (rank.lanes[c.lane].rows > 0 && rowBytes > 0 && !c.output) return "output is null";
+  if (!fitsTile(c.mapping)) return "the mapping is out of range";
+  return nullptr;
+}
+
+}  // namespace
+}  // namespace moe_a2a
+
+extern "C" {
+
+int32_t moe_a2a_recv_offset(const moe_a2a_rank *rank, const moe_a2a_dispatch_args *d, int32_t index, uint64_t *offset) {
+  *offset = moe_a2a::payloadOffset(*rank, *d, index);
+  return MOE_A2A_OK;
+}
+
+int32_t moe_a2a_dispatch(moe_a2a_rank *rank, const moe_a2a_dispatch_args *d) {
+  using namespace moe_a2a;
+  if (!d || d->struct_size != sizeof(*d)) return invalid("struct_size is wrong");
+  if (const char *problem = problemOf(*rank, *d)) return invalid(problem);
+  DispatchParams p{};
+  p.phase = phaseParams(*rank, d->lane, MOE_A2A_DISPATCH, d->max_tokens);
+  p.placement = rank->placement;
+  int widest = 1;
+  for (int q = 0; q < d->payload_count; q++) {
+    PayloadParams &payload = p.payloads[q];
+    payload.source = reinterpret_cast<const uint8_t *>(d->payloads[q]);
+    payload.target = payloadOffset(*rank, *d, q);
+    payload.rowBytes = d->row_bytes[q];
+    payload.vectorLog2 = vectorLog2(d->payloads[q], d->row_bytes[q]);
+    widest = std::max(widest, d->row_bytes[q]);
+  }
+  p.ids = reinterpret_cast<const int32_t *>(d->expert_ids);
+  p.tokenCount = reinterpret_cast<const int32_t *>(d->num_local_tokens_ptr);
+  p.stats = reinterpret_cast<const int32_t *>(d->expert_stats);
+  p.numTokens = d->num_local_tokens;
+  p.payloadCount = d->payload_count;
+  p.idPayload = d->expert_id_payload;
+  p.invalidId = d->invalid_expert_id;
+  p.statsLength = d->stats_length;
+  p.dropInvalid = rank->config.drop_invalid_experts;
+  p.fillPadding = rank->options.fill_padding;
+
+  const moe_a2a_mapping m = chooseMapping(d->mapping, d->num_local_tokens, widest, rank->maxBlocks);
+  p.tokensPerTile = m.tokens_per_tile;
+  p.splits = m.splits;
+  p.blockPerToken = m.kind == 2;
+  p.scan = m.slots_by == 2;
+  const int64_t idBytes = d->expert_id_payload < 0 ? 0 : static_cast<int64_t>(rank->config.ep_size) * d->max_tokens * d->row_bytes[d->expert_id_payload];
+  const auto fillers = static_cast<int>(std::min<int64_t>(rank->maxBlocks, idBytes / kFillBytesPerBlock));
+  p.receivers = std::max(1, fillers);
+  const int blocks = d->mapping.blocks ? d->mapping.blocks : std::max(m.blocks, p.receivers);
+  rank->lanes[d->lane] = {d->max_tokens, d->num_local_tokens, true};
+  return launch(*rank, dispatchFunction(), blocks, &p, d->stream, d->lane, MOE_A2A_DISPATCH);
+}
+
+int32_t moe_a2a_combine(moe_a2a_rank *rank, const moe_a2a_combine_args *c) {
+  using namespace moe_a2a;
+  if (!c || c->struct_size != sizeof(*c)) return invalid("struct_size is wrong");
+  if (const char *problem = problemOf(*rank, *c)) return invalid(problem);
+  const LaneRecord &lane = rank->lanes[c->lane];
+  CombineParams p{};
+  p.phase = phaseParams(*rank, c->lane, MOE_A2A_COMBINE, lane.maxTokens);
+  const bool inPlace = c->expert_output == reinterpret_cast<uint64_t>(rank->window + p.phase.at.combine);
+  p.expertOutput = inPlace ? nullptr : reinterpret_cast<const uint8_t *>(c->expert_output);
+  p.output = reinterpret_cast<uint8_t *>(c->output);
+  p.hiddenSize = c->hidden_size;
+  p.dtype = c->dtype;
+  p.rowBytes = c->hidden_size * (c->dtype == MOE_A2A_FLOAT32 ? 4 : 2);
+  p.copyVectorLog2 = vectorLog2(c->expert_output, p.rowBytes);
+  const int outRowBytes = c->hidden_size * (c->out_dtype == MOE_A2A_FLOAT32 ? 4 : 2);
+  p.vectorized = p.rowBytes % 16 == 0 && (c->output | static_cast<uint64_t>(outRowBytes)) % (c->dtype == MOE_A2A_FLOAT32 && c->out_dtype != MOE_A2A_FLOAT32 ? 8 : 16) == 0;
+  p.rows = lane.rows;
+  const moe_a2a_mapping m = chooseMapping(c->mapping, lane.rows, std::max(1, p.rowBytes), rank->maxBlocks);
+  p.tokensPerTile = m.tokens_per_tile;
+  p.splits = m.splits;
+  p.blockPerToken = m.kind == 2;
+  const int64_t slots = static_cast<int64_t>(rank->config.ep_size) * lane.maxTokens;
+  const bool copies = !inPlace && slots > 0;
+  p.copyTickets = copies ? static_cast<int>(std::min<int64_t>(rank->maxBlocks, (slots + kCopyRowsPerBlock - 1) / kCopyRowsPerBlock)) : 0;
+  const int blocks = c->mapping.blocks ? c->mapping.blocks : std::max(lane.rows ? m.blocks : 1, p.copyTickets);
+  rank->lanes[c->lane].dispatched = false;
+  return launch(*rank, combineFunction(c->dtype, c->out_dtype), blocks, &p, c->stream, c->lane, MOE_A2A_COMBINE);
+}
+
+int32_t moe_a2a_phase_event(const moe_a2a_rank *rank, int32_t lane, int32_t phase, uint64_t *event) {
+  *event = reinterpret_cast<uint64_t>(rank->phaseEvents[lane][phase]);
+  return MOE_A2A_OK;
+}
+
+}  // extern "C"

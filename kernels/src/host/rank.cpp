@@ -1,0 +1,213 @@
+#include "rank.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "../kernels.hpp"
+
+namespace moe_a2a {
+namespace {
+
+// Blocks per SM of a phase: more do not move more bytes.
+constexpr int kBlocksPerSm = 3;
+
+Divisor makeDivisor(uint32_t divisor) {
+  int log2 = 0;
+  while ((1ull << log2) < divisor) log2++;
+  const uint64_t multiplier = ((1ull << (31 + log2)) + divisor - 1) / divisor;
+  return {divisor, static_cast<uint32_t>(multiplier), 31 + log2};
+}
+
+Placement makePlacement(const moe_a2a_config &config) {
+  const uint32_t base = config.num_experts / config.ep_size, extra = config.num_experts % config.ep_size;
+  Placement placement{};
+  placement.numExperts = config.num_experts;
+  placement.extra = static_cast<int32_t>(extra);
+  placement.boundary = static_cast<int32_t>(extra * (base + 1));
+  placement.larger = makeDivisor(base + 1);
+  placement.smaller = makeDivisor(base);
+  return placement;
+}
+
+// Loads every kernel now, so that nothing is loaded in a round; returns the smallest number of blocks an SM holds.
+cudaError_t loadKernels(int *blocksPerSm) {
+  std::vector<const void *> kernels = {dispatchFunction()};
+  for (int in = 0; in < 3; in++) {
+    for (int out = 0; out < 3; out++) kernels.push_back(combineFunction(in, out));
+  }
+  *blocksPerSm = kBlocksPerSm;
+  for (const void *kernel : kernels) {
+    cudaFuncAttributes attributes;
+    if (const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel)) return error;
+    int blocks = 0;
+    if (const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kThreads, 0)) return error;
+    *blocksPerSm = std::min(*blocksPerSm, blocks);
+  }
+  return cudaSuccess;
+}
+
+int32_t limitBlocks(moe_a2a_rank &rank) {
+  cudaDeviceProp properties;
+  MOE_A2A_TRY(cudaGetDeviceProperties(&properties, rank.options.device));
+  int perSm = 1;
+  MOE_A2A_TRY(loadKernels(&perSm));
+  int sms = properties.multiProcessorCount;
+  if (rank.options.max_sms > 0) sms = std::min(sms, rank.options.max_sms);
+  // The waiting blocks of all lanes and ranks of a GPU fit it together.
+  const int sharers = std::max(1, rank.options.ranks_on_device) * rank.config.rounds_in_flight;
+  rank.maxBlocks = std::max(1, sms * std::max(1, perSm) / sharers);
+  rank.programmaticLaunch = properties.major >= 9 && rank.options.ranks_on_device <= 1;
+  return MOE_A2A_OK;
+}
+
+int32_t allocate(moe_a2a_rank &rank) {
+  const moe_a2a_layout &layout = rank.layout;
+  MOE_A2A_TRY(cudaMalloc(reinterpret_cast<void **>(&rank.window), layout.window_bytes));
+  MOE_A2A_TRY(cudaMalloc(reinterpret_cast<void **>(&rank.own), layout.private_bytes));
+  MOE_A2A_TRY(cudaHostAlloc(reinterpret_cast<void **>(&rank.host), sizeof(HostPage), cudaHostAllocMapped | cudaHostAllocPortable));
+  MOE_A2A_TRY(cudaHostGetDevicePointer(reinterpret_cast<void **>(&rank.hostOnDevice), rank.host, 0));
+  MOE_A2A_TRY(cudaHostAlloc(reinterpret_cast<void **>(&rank.staging), kStagingBytes, cudaHostAllocPortable));
+  int least = 0, greatest = 0;
+  MOE_A2A_TRY(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+  MOE_A2A_TRY(cudaStreamCreateWithPriority(&rank.stream, cudaStreamNonBlocking, greatest));
+  MOE_A2A_TRY(cudaStreamCreateWithPriority(&rank.side, cudaStreamNonBlocking, greatest));
+  for (auto &events : rank.phaseEvents) {
+    for (cudaEvent_t &event : events) MOE_A2A_TRY(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  }
+  return MOE_A2A_OK;
+}
+
+// Makes window and private memory as they are before the first round.
+int32_t initialise(moe_a2a_rank &rank) {
+  const moe_a2a_layout &layout = rank.layout;
+  const int ranks = rank.config.ep_size;
+  *rank.host = {};
+  MOE_A2A_TRY(cudaMemsetAsync(rank.window, 0, layout.window_bytes, rank.side));
+  MOE_A2A_TRY(cudaMemsetAsync(rank.own, 0, layout.private_bytes, rank.side));
+  const uint32_t before = rank.options.first_round - 1;
+  std::vector<uint8_t> flags(ranks * kFlagStride, 0);
+  for (int r = 0; r < ranks; r++) std::memcpy(&flags[r * kFlagStride], &before, sizeof(before));
+  const uint64_t tiles = (rank.config.max_tokens_per_rank + kScanTileTokens - 1) / kScanTileTokens;
+  const std::vector<uint64_t> counts(tiles * ranks, static_cast<uint64_t>(before) << 32);
+  for (int l = 0; l < rank.config.rounds_in_flight; l++) {
+    const moe_a2a_lane_layout &at = layout.lanes[l];
+    MOE_A2A_TRY(cudaMemcpyAsync(rank.window + at.dispatch_flags, flags.data(), flags.size(), cudaMemcpyHostToDevice, rank.side));
+    MOE_A2A_TRY(cudaMemcpyAsync(rank.window + at.combine_flags, flags.data(), flags.size(), cudaMemcpyHostToDevice, rank.side));
+    MOE_A2A_TRY(cudaMemcpyAsync(rank.own + at.tile_counts, counts.data(), counts.size() * 8, cudaMemcpyHostToDevice, rank.side));
+  }
+  // The vectors above are read until here.
+  MOE_A2A_TRY(cudaStreamSynchronize(rank.side));
+  const uint64_t all = ranks == 64 ? ~0ull : (1ull << ranks) - 1;
+  const std::vector<uint32_t> rounds(MOE_A2A_MAX_LANES, rank.options.first_round);
+  return moe_a2a_start_generation(&rank, 0, all, rounds.data());
+}
+
+int32_t create(moe_a2a_rank &rank) {
+  MOE_A2A_ON_DEVICE(rank.options.device);
+  if (const int32_t result = limitBlocks(rank)) return result;
+  if (const int32_t result = allocate(rank)) return result;
+  return initialise(rank);
+}
+
+}  // namespace
+}  // namespace moe_a2a
+
+extern "C" {
+
+int32_t moe_a2a_rank_create(const moe_a2a_config *config, const moe_a2a_rank_options *options, moe_a2a_rank **out) {
+  using namespace moe_a2a;
+  if (!config || !options || !out || options->struct_size != sizeof(*options)) return invalid("a pointer is null or a struct_size wrong");
+  auto *rank = new (std::nothrow) moe_a2a_rank;
+  if (!rank) return invalid("out of host memory");
+  rank->config = *config;
+  rank->options = *options;
+  rank->layout.struct_size = sizeof(rank->layout);
+  int32_t result = moe_a2a_plan(config, &rank->layout);
+  if (result == MOE_A2A_OK && (options->rank < 0 || options->rank >= config->ep_size)) result = invalid("rank is outside 0…ep_size - 1");
+  else if (result != MOE_A2A_OK) invalid("the config is out of range");
+  if (result == MOE_A2A_OK) {
+    rank->placement = makePlacement(*config);
+    result = create(*rank);
+  }
+  if (result != MOE_A2A_OK) {
+    moe_a2a_error first{};
+    moe_a2a_last_error(&first);
+    moe_a2a_rank_destroy(rank);
+    return result;
+  }
+  *out = rank;
+  return MOE_A2A_OK;
+}
+
+int32_t moe_a2a_rank_window(const moe_a2a_rank *rank, uint64_t *address, uint64_t *bytes) {
+  *address = reinterpret_cast<uint64_t>(rank->window);
+  *bytes = rank->layout.window_bytes;
+  return MOE_A2A_OK;
+}
+
+int32_t moe_a2a_rank_private(const moe_a2a_rank *rank, uint64_t *address, uint64_t *bytes) {
+  *address = reinterpret_cast<uint64_t>(rank->own);
+  *bytes = rank->layout.private_bytes;
+  return MOE_A2A_OK;
+}
+
+int32_t moe_a2a_rank_stream(const moe_a2a_rank *rank, uint64_t *stream) {
+  *stream = reinterpret_cast<uint64_t>(rank->stream);
+  return MOE_A2A_OK;
+}
+
+int32_t moe_a2a_rank_connect(moe_a2a_rank *rank, const uint64_t *windows, const int32_t *devices) {
+  using namespace moe_a2a;
+  MOE_A2A_ON_DEVICE(rank->options.device);
+  const int ranks = rank->config.ep_size;
+  if (windows[rank->options.rank] != reinterpret_cast<uint64_t>(rank->window)) return invalid("windows[rank] is not this rank's own window");
+  for (int r = 0; r < ranks; r++) {
+    rank->windows[r] = windows[r];
+    if (devices[r] == rank->options.device) continue;
+    const cudaError_t error = cudaDeviceEnablePeerAccess(devices[r], 0);
+    if (error == cudaErrorPeerAccessAlreadyEnabled) cudaGetLastError();
+    else MOE_A2A_TRY(error);
+  }
+  std::memcpy(rank->staging, windows, ranks * sizeof(uint64_t));
+  MOE_A2A_TRY(copyToDevice(*rank, rank->own + rank->layout.state + offsetof(RankState, windows), rank->staging, ranks * sizeof(uint64_t)));
+  MOE_A2A_TRY(cudaStreamSynchronize(rank->side));
+  rank->connected = true;
+  return MOE_A2A_OK;
+}
+
+int32_t moe_a2a_rank_detach_window(moe_a2a_rank *rank) {
+  rank->ownsWindow = false;
+  return MOE_A2A_OK;
+}
+
+void moe_a2a_rank_destroy(moe_a2a_rank *rank) {
+  if (!rank) return;
+  {
+    const moe_a2a::OnDevice onDevice(rank->options.device);
+    for (auto &events : rank->phaseEvents) {
+      for (cudaEvent_t event : events) {
+        if (event) cudaEventDestroy(event);
+      }
+    }
+    if (rank->stream) cudaStreamDestroy(rank->stream);
+    if (rank->side) cudaStreamDestroy(rank->side);
+    if (rank->staging) cudaFreeHost(rank->staging);
+    if (rank->host) cudaFreeHost(rank->host);
+    if (rank->own) cudaFree(rank->own);
+    if (rank->window && rank->ownsWindow) cudaFree(rank->window);
+    cudaGetLastError();
+  }
+  delete rank;
+}
+
+int32_t moe_a2a_set_delays(moe_a2a_rank *rank, const moe_a2a_delays *d) {
+  if (!d || d->struct_size != sizeof(*d)) return moe_a2a::invalid("struct_size is wrong");
+  for (int phase = 0; phase < 2; phase++) {
+    rank->delays[phase] = {d->before_stores[phase], d->before_flag[phase], d->after_flag[phase], d->after_wait[phase]};
+  }
+  return MOE_A2A_OK;
+}
+
+}  // extern "C"

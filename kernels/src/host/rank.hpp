@@ -1,0 +1,61 @@
+// One rank, as the host sees it.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <string>
+
+#include "../params.hpp"
+#include "check.hpp"
+
+// What the combine needs to know of its lane's dispatch.
+struct LaneRecord {
+  int32_t maxTokens = 0;
+  int32_t rows = 0;
+  bool dispatched = false;
+};
+
+struct moe_a2a_rank {
+  moe_a2a_config config{};
+  moe_a2a_rank_options options{};
+  moe_a2a_layout layout{};
+  uint8_t *window = nullptr;
+  bool ownsWindow = true;
+  uint8_t *own = nullptr;
+  moe_a2a::HostPage *host = nullptr;        // mapped host memory
+  moe_a2a::HostPage *hostOnDevice = nullptr;
+  uint8_t *staging = nullptr;  // pinned host memory
+  cudaStream_t stream = nullptr;
+  cudaStream_t side = nullptr;  // for copies of a few bytes, never behind a phase
+  cudaEvent_t phaseEvents[MOE_A2A_MAX_LANES][2] = {};
+  uint64_t windows[MOE_A2A_MAX_RANKS] = {};
+  uint64_t active = 0;
+  int32_t generation = 0;
+  int maxBlocks = 1;
+  bool programmaticLaunch = false;
+  bool connected = false;
+  bool aborted = false;
+  std::string abortReason;
+  moe_a2a::Placement placement{};
+  moe_a2a::Delays delays[2] = {};
+  LaneRecord lanes[MOE_A2A_MAX_LANES];
+};
+
+namespace moe_a2a {
+
+constexpr uint64_t kStagingBytes = 65536;
+
+inline uint64_t laneStateAt(const moe_a2a_rank &rank, int lane) {
+  return rank.layout.state + kLaneStates + static_cast<uint64_t>(lane) * kLaneStateBytes;
+}
+
+// Copies between the pinned staging memory and device memory, of this rank or a peer; enqueues on the side stream.
+inline cudaError_t copyToDevice(moe_a2a_rank &rank, void *target, const void *staged, uint64_t bytes) {
+  return cudaMemcpyAsync(target, staged, bytes, cudaMemcpyHostToDevice, rank.side);
+}
+inline cudaError_t copyToHost(moe_a2a_rank &rank, void *staged, const void *source, uint64_t bytes) {
+  return cudaMemcpyAsync(staged, source, bytes, cudaMemcpyDeviceToHost, rank.side);
+}
+
+}  // namespace moe_a2a

@@ -1,0 +1,90 @@
+// The steps of a reset, in the order of docs/protocol.md.
+#include <cstddef>
+#include <cstring>
+
+#include "rank.hpp"
+
+namespace moe_a2a {
+namespace {
+
+// Lets all flags of a kind say that nobody has reached `nextRound`.
+int32_t lowerFlags(moe_a2a_rank &rank, uint64_t flags, uint32_t nextRound) {
+  const int ranks = rank.config.ep_size;
+  std::memset(rank.staging, 0, static_cast<size_t>(ranks) * kFlagStride);
+  const uint32_t before = nextRound - 1;
+  for (int r = 0; r < ranks; r++) std::memcpy(rank.staging + r * kFlagStride, &before, sizeof(before));
+  MOE_A2A_TRY(copyToDevice(rank, rank.window + flags, rank.staging, static_cast<uint64_t>(ranks) * kFlagStride));
+  MOE_A2A_TRY(cudaStreamSynchronize(rank.side));
+  return MOE_A2A_OK;
+}
+
+int32_t startLane(moe_a2a_rank &rank, int lane, uint32_t nextRound) {
+  LaneState state{};
+  state.round = nextRound;
+  state.completed = phaseNumber(nextRound - 1, MOE_A2A_COMBINE);
+  constexpr size_t head = offsetof(LaneState, reports);
+  std::memcpy(rank.staging, &state, head);
+  MOE_A2A_TRY(copyToDevice(rank, rank.own + laneStateAt(rank, lane), rank.staging, head));
+  MOE_A2A_TRY(cudaStreamSynchronize(rank.side));
+  rank.lanes[lane] = {};
+  return MOE_A2A_OK;
+}
+
+}  // namespace
+}  // namespace moe_a2a
+
+extern "C" {
+
+int32_t moe_a2a_clean(moe_a2a_rank *rank, const uint32_t *next_rounds) {
+  using namespace moe_a2a;
+  MOE_A2A_ON_DEVICE(rank->options.device);
+  const uint64_t ranks = static_cast<uint64_t>(rank->config.ep_size);
+  for (int l = 0; l < rank->config.rounds_in_flight; l++) {
+    const moe_a2a_lane_layout &at = rank->layout.lanes[l];
+    if (const int32_t result = lowerFlags(*rank, at.dispatch_flags, next_rounds[l])) return result;
+    if (const int32_t result = lowerFlags(*rank, at.combine_flags, next_rounds[l])) return result;
+    MOE_A2A_TRY(cudaMemsetAsync(rank->window + at.dispatch_headers, 0, kRoundBuffers * ranks * kDispatchHeaderBytes, rank->side));
+    MOE_A2A_TRY(cudaMemsetAsync(rank->window + at.combine_headers, 0, ranks * kCombineHeaderBytes, rank->side));
+  }
+  MOE_A2A_TRY(cudaMemsetAsync(rank->window + rank->layout.abort_records, 0, ranks * kAbortRecordBytes, rank->side));
+  MOE_A2A_TRY(cudaMemsetAsync(rank->window + rank->layout.control + kAlarmWord, 0, 4, rank->side));
+  MOE_A2A_TRY(cudaStreamSynchronize(rank->side));
+  return MOE_A2A_OK;
+}
+
+int32_t moe_a2a_raise_generation(moe_a2a_rank *rank, int32_t generation, uint64_t active_mask) {
+  using namespace moe_a2a;
+  MOE_A2A_ON_DEVICE(rank->options.device);
+  std::memcpy(rank->staging, &generation, sizeof(generation));
+  for (int r = 0; r < rank->config.ep_size; r++) {
+    if (r != rank->options.rank && (active_mask >> r & 1)) continue;
+    auto *word = reinterpret_cast<void *>(rank->windows[r] + rank->layout.control + kGenerationWord);
+    MOE_A2A_TRY(copyToDevice(*rank, word, rank->staging, sizeof(generation)));
+  }
+  MOE_A2A_TRY(cudaStreamSynchronize(rank->side));
+  return MOE_A2A_OK;
+}
+
+int32_t moe_a2a_start_generation(moe_a2a_rank *rank, int32_t generation, uint64_t active_mask, const uint32_t *next_rounds) {
+  using namespace moe_a2a;
+  MOE_A2A_ON_DEVICE(rank->options.device);
+  for (int l = 0; l < rank->config.rounds_in_flight; l++) {
+    if (const int32_t result = startLane(*rank, l, next_rounds[l])) return result;
+  }
+  RankState state{};
+  state.generation = generation;
+  state.active = active_mask;
+  state.toldBy = -1;
+  constexpr size_t head = offsetof(RankState, windows);
+  std::memcpy(rank->staging, &state, head);
+  MOE_A2A_TRY(copyToDevice(*rank, rank->own + rank->layout.state, rank->staging, head));
+  MOE_A2A_TRY(cudaStreamSynchronize(rank->side));
+  __atomic_store_n(&rank->host->failed, 0, __ATOMIC_RELEASE);
+  rank->generation = generation;
+  rank->active = active_mask;
+  rank->aborted = false;
+  rank->abortReason.clear();
+  return MOE_A2A_OK;
+}
+
+}  // extern "C"

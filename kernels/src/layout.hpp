@@ -1,0 +1,34 @@
+// Where everything of one rank's workspace lies; the same numbers as packages/core/src/layout.ts.
+#pragma once
+
+#include <cstdint>
+
+#include "moe_a2a.h"
+
+#ifdef __CUDACC__
+#define MOE_A2A_BOTH __host__ __device__
+#else
+#define MOE_A2A_BOTH
+#endif
+
+namespace moe_a2a {
+
+constexpr uint64_t kRegionAlignment = 256;
+constexpr uint64_t kFlagStride = 64;
+constexpr uint64_t kDispatchHeaderBytes = 128;
+constexpr uint64_t kCombineHeaderBytes = 64;
+constexpr uint64_t kAbortRecordBytes = 4096;
+constexpr uint64_t kStateBytes = 32768;
+constexpr int kScanTileTokens = 32;
+constexpr int kRoundBuffers = 2;
+
+constexpr uint64_t alignUp(uint64_t bytes, uint64_t alignment = kRegionAlignment) {
+  return (bytes + alignment - 1) / alignment * alignment;
+}
+
+// Words of the control region, in bytes from its start.
+constexpr uint64_t kGenerationWord = 0;
+constexpr uint64_t kAlarmWord = 4;
+MOE_A2A_BOTH constexpr uint64_t closedWord(int peer) { return kFlagStride * static_cast<uint64_t>(1 + peer); }
+
+}  // namespace moe_a2a

@@ -1,0 +1,95 @@
+// Arguments of the kernels: what is fixed when a phase is enqueued, or captured. The rest is read from device memory.
+#pragma once
+
+#include "wire.hpp"
+
+namespace moe_a2a {
+
+constexpr int kThreads = 256;
+constexpr int kMaxTile = 32;
+
+// Divides 31-bit numbers by a constant (Granlund and Montgomery, PLDI 1994).
+struct Divisor {
+  uint32_t divisor;
+  uint32_t multiplier;
+  int32_t shift;
+};
+
+// Contiguous placement: the first `extra` ranks own one expert more than the others.
+struct Placement {
+  int32_t numExperts;
+  int32_t boundary;
+  int32_t extra;
+  Divisor larger;
+  Divisor smaller;
+};
+
+struct Delays {
+  uint32_t beforeStores, beforeFlag, afterFlag, afterWait;
+};
+
+// What both phases need.
+struct PhaseParams {
+  uint8_t *window;
+  uint8_t *own;  // private memory
+  HostPage *host;
+  moe_a2a_lane_layout at;
+  uint64_t control;
+  uint64_t abortRecords;
+  uint64_t state;
+  uint64_t timeoutNs;
+  uint64_t statsRowBytes;
+  int32_t rank;
+  int32_t ranks;
+  int32_t lane;
+  int32_t topK;
+  int32_t maxTargets;
+  int32_t maxTokens;
+  Delays delays;
+};
+
+struct PayloadParams {
+  const uint8_t *source;
+  uint64_t target;   // byte offset of [ranks, maxTokens, rowBytes] in a window
+  int32_t rowBytes;
+  int32_t vectorLog2;  // width of the widest access that source, target and rows allow
+};
+
+struct DispatchParams {
+  PhaseParams phase;
+  Placement placement;
+  PayloadParams payloads[MOE_A2A_MAX_PAYLOADS];
+  const int32_t *ids;
+  const int32_t *tokenCount;  // null: numTokens counts
+  const int32_t *stats;
+  int32_t numTokens;  // or rows, where tokenCount says how many of them count
+  int32_t payloadCount;
+  int32_t idPayload;
+  int32_t invalidId;
+  int32_t statsLength;
+  int32_t dropInvalid;
+  int32_t fillPadding;
+  int32_t tokensPerTile;
+  int32_t splits;
+  int32_t blockPerToken;
+  int32_t scan;
+  int32_t receivers;  // blocks that fill padding, the publishing one included
+};
+
+struct CombineParams {
+  PhaseParams phase;
+  const uint8_t *expertOutput;  // null: it lies in the window
+  uint8_t *output;
+  int32_t hiddenSize;
+  int32_t dtype;
+  int32_t rowBytes;
+  int32_t copyVectorLog2;
+  int32_t vectorized;  // rows and output allow 16-byte accesses
+  int32_t copyTickets;
+  int32_t tokensPerTile;
+  int32_t splits;
+  int32_t blockPerToken;
+  int32_t rows;  // of the output
+};
+
+}  // namespace moe_a2a

@@ -1,0 +1,124 @@
+// What lies in windows and in a rank's state: read and written by kernels and by the host. See docs/protocol.md.
+#pragma once
+
+#include <cstdint>
+
+#include "layout.hpp"
+
+namespace moe_a2a {
+
+// What a rank believes about a round. Words as in packages/js/src/headers.ts.
+struct alignas(16) DispatchHeader {
+  int32_t generation;
+  uint32_t round;
+  int32_t maxTokens;
+  int32_t payloadCount;
+  int32_t rowBytes[MOE_A2A_MAX_PAYLOADS];
+  int32_t statsLength;
+  int32_t count;
+  int32_t unused[2];
+};
+static_assert(sizeof(DispatchHeader) == 64 && sizeof(DispatchHeader) <= kDispatchHeaderBytes);
+
+struct alignas(16) CombineHeader {
+  int32_t generation;
+  uint32_t round;
+  int32_t hiddenSize;
+  int32_t dtype;
+};
+static_assert(sizeof(CombineHeader) <= kCombineHeaderBytes);
+
+// A failure as a kernel finds it.
+struct Finding {
+  int32_t code;  // enum moe_a2a_failure_code
+  int32_t foundBy;
+  int32_t phase;
+  int32_t lane;
+  uint32_t round;
+  int32_t kind;
+  int32_t field;
+  int32_t rank;
+  int32_t token;
+  int32_t k;
+  int32_t id;
+  int32_t value;
+  int32_t limit;
+  int32_t valuesPerRank;
+  uint64_t missingMask;
+  uint64_t valuesMask;
+  int32_t values[MOE_A2A_MAX_RANKS * MOE_A2A_MAX_PAYLOADS];
+};
+
+// A verdict in a peer's window; `set` is written last.
+struct VerdictHead {
+  int32_t set;
+  int32_t generation;
+  uint32_t completed[MOE_A2A_MAX_LANES];
+};
+struct FoundVerdict {
+  VerdictHead head;
+  Finding finding;
+};
+struct AbortVerdict {
+  VerdictHead head;
+  int32_t textBytes;
+  int32_t unused[3];
+  char text[MOE_A2A_TEXT_BYTES];
+};
+// A rank's kernels and its host may fail at the same moment, so each has a place of its own in an abort record.
+constexpr uint64_t kFoundVerdict = 0;
+constexpr uint64_t kAbortVerdict = 2304;
+static_assert(sizeof(FoundVerdict) <= kAbortVerdict && kAbortVerdict + sizeof(AbortVerdict) <= kAbortRecordBytes);
+
+// What a dispatch came to, by round; overwritten kReports rounds later.
+struct Report {
+  uint32_t round;
+  int32_t known;
+  int32_t numTokens;
+  int32_t tokensSent;
+  int32_t tokensReceived;
+  int32_t dropped[3];
+  uint64_t waitNs[MOE_A2A_MAX_RANKS];
+};
+constexpr int kReports = 16;
+enum Dropped { kDroppedPadding, kDroppedInvalid, kDroppedInactive };
+
+struct LaneState {
+  uint32_t round;      // of the next dispatch, or of the combine after a dispatch
+  uint32_t completed;  // last phase that succeeded: 2 * round + phase
+  int32_t numTokens;   // L of the last dispatch
+  // Progress of the phase that runs; 0 between phases.
+  uint32_t ticket;
+  uint32_t done;
+  uint32_t exits;
+  uint32_t phaseFailed;
+  int32_t dropped[3];
+  uint64_t badEntry;  // token * topK + k of the first bad id, plus one; 0: none. Kept as ~value for atomicMax.
+  Report reports[kReports];
+};
+
+struct RankState {
+  int32_t generation;
+  int32_t failed;   // 1 once a kernel has found or was told a failure
+  int32_t stopped;  // enum Stop, set by the host
+  int32_t toldBy;   // peer whose verdict it is, or -1
+  uint64_t active;  // mask of ranks
+  uint64_t windows[MOE_A2A_MAX_RANKS];
+  Finding finding;
+  AbortVerdict abort;  // the host's own
+};
+enum Stop { kGoOn = 0, kStopAll = 1, kStopWaiting = 2 };
+
+constexpr uint64_t kLaneStates = 8192;
+constexpr uint64_t kLaneStateBytes = 12288;
+static_assert(sizeof(RankState) <= kLaneStates && sizeof(LaneState) <= kLaneStateBytes &&
+              kLaneStates + MOE_A2A_MAX_LANES * kLaneStateBytes <= kStateBytes);
+
+// Told to the host in mapped memory.
+struct HostPage {
+  int32_t failed;
+};
+
+MOE_A2A_BOTH constexpr uint32_t phaseNumber(uint32_t round, int phase) { return 2 * round + static_cast<uint32_t>(phase); }
+
+}  // namespace moe_a2a

@@ -1,0 +1,302 @@
+// Random rounds against a reference on the CPU, byte for byte; and, with --time, how long phases take.
+#include "world.cuh"
+
+namespace {
+
+struct Options {
+  int ranks = 2, experts = 16, topK = 4, capacity = 64, hidden = 64, extra = 7, stats = 3, rounds = 50, seed = 1, kind = 0, slotsBy = 0, splits = 0, tile = 0, blocks = 0, deviceCount = 0, time = 0, lanes = 1, tokens = -1, delays = 0;
+};
+
+struct Inputs {
+  int tokens;
+  std::vector<int32_t> ids, stats;
+  std::vector<uint16_t> hidden;
+  std::vector<uint8_t> extra;
+};
+
+Inputs randomInputs(const Options &o, int maxTokens, std::mt19937 &random) {
+  Inputs in;
+  const int pattern = random() % 4;
+  in.tokens = pattern == 0 || maxTokens == 0 ? 0 : pattern == 1 ? maxTokens : static_cast<int>(random() % (maxTokens + 1));
+  in.ids.resize(static_cast<size_t>(in.tokens) * o.topK);
+  const bool all = random() % 8 == 0;
+  for (auto &id : in.ids) id = random() % 10 == 0 ? -1 : all ? 0 : static_cast<int32_t>(random() % o.experts);
+  in.hidden.resize(static_cast<size_t>(in.tokens) * o.hidden);
+  for (auto &x : in.hidden) x = roundToBf16((static_cast<int>(random() % 20001) - 10000) * 0.001f);
+  in.extra.resize(static_cast<size_t>(in.tokens) * o.extra);
+  for (auto &x : in.extra) x = static_cast<uint8_t>(random());
+  in.stats.resize(o.stats);
+  for (auto &x : in.stats) x = static_cast<int32_t>(random());
+  return in;
+}
+
+template <typename T>
+void upload(T *target, const std::vector<T> &data, uint64_t stream) {
+  if (!data.empty()) CHECK_CUDA(cudaMemcpyAsync(target, data.data(), data.size() * sizeof(T), cudaMemcpyHostToDevice, reinterpret_cast<cudaStream_t>(stream)));
+}
+template <typename T>
+std::vector<T> download(uint64_t source, size_t count) {
+  std::vector<T> data(count);
+  if (count) CHECK_CUDA(cudaMemcpy(data.data(), reinterpret_cast<void *>(source), count * sizeof(T), cudaMemcpyDeviceToHost));
+  return data;
+}
+
+int failures = 0;
+void expectEqual(const void *a, const void *b, size_t bytes, const char *what, int round, int rank) {
+  if (bytes == 0 || std::memcmp(a, b, bytes) == 0) return;
+  size_t at = 0;
+  while (static_cast<const uint8_t *>(a)[at] == static_cast<const uint8_t *>(b)[at]) at++;
+  if (failures++ < 10) std::printf("round %d rank %d: %s differs at byte %zu of %zu: %02x instead of %02x\n", round, rank, what, at, bytes, static_cast<const uint8_t *>(b)[at], static_cast<const uint8_t *>(a)[at]);
+}
+
+moe_a2a_mapping mappingOf(const Options &o) { return {o.kind, o.tile, o.splits, o.blocks, o.slotsBy}; }
+
+void enqueueDispatch(World &w, const Options &o, int r, int lane, int m, int tokens, bool onDevice) {
+  RankMemory &mem = w.ranks[r];
+  moe_a2a_dispatch_args d{};
+  d.struct_size = sizeof(d);
+  d.lane = lane;
+  d.num_local_tokens = onDevice ? m : tokens;
+  d.num_local_tokens_ptr = onDevice ? reinterpret_cast<uint64_t>(mem.count) : 0;
+  d.max_tokens = m;
+  d.expert_ids = reinterpret_cast<uint64_t>(mem.ids);
+  d.payload_count = o.extra ? 3 : 2;
+  d.payloads[0] = reinterpret_cast<uint64_t>(mem.hidden);
+  d.payloads[1] = reinterpret_cast<uint64_t>(mem.ids);
+  d.payloads[2] = reinterpret_cast<uint64_t>(mem.extra);
+  d.row_bytes[0] = o.hidden * 2;
+  d.row_bytes[1] = o.topK * 4;
+  d.row_bytes[2] = o.extra;
+  d.expert_id_payload = 1;
+  d.invalid_expert_id = -3;
+  d.expert_stats = reinterpret_cast<uint64_t>(mem.stats);
+  d.stats_length = o.stats;
+  d.mapping = mappingOf(o);
+  CHECK_A2A(moe_a2a_dispatch(mem.rank, &d));
+}
+
+uint64_t alignUp(uint64_t n) { return (n + 255) / 256 * 256; }
+
+void enqueueExperts(World &w, const Options &o, int r, int lane, int m, bool inPlace) {
+  RankMemory &mem = w.ranks[r];
+  if (m == 0) return;
+  const auto &at = w.layout.lanes[lane];
+  CHECK_CUDA(cudaSetDevice(mem.device));
+  auto *out = inPlace ? reinterpret_cast<uint16_t *>(mem.window + at.combine) : mem.offered;
+  expertKernel<<<dim3(8, o.ranks), 128, 0, reinterpret_cast<cudaStream_t>(mem.stream)>>>(
+      reinterpret_cast<const uint16_t *>(mem.window + at.recv), reinterpret_cast<const int32_t *>(mem.own + at.recv_counts), out, m, o.hidden, r);
+  CHECK_CUDA(cudaGetLastError());
+}
+
+void enqueueCombine(World &w, const Options &o, int r, int lane, bool inPlace) {
+  RankMemory &mem = w.ranks[r];
+  moe_a2a_combine_args c{};
+  c.struct_size = sizeof(c);
+  c.lane = lane;
+  c.expert_output = inPlace ? mem.window + w.layout.lanes[lane].combine : reinterpret_cast<uint64_t>(mem.offered);
+  c.hidden_size = o.hidden;
+  c.dtype = c.out_dtype = MOE_A2A_BFLOAT16;
+  c.output = reinterpret_cast<uint64_t>(mem.output);
+  c.mapping = mappingOf(o);
+  CHECK_A2A(moe_a2a_combine(mem.rank, &c));
+}
+
+// What rank `r` sends: the tokens for each rank, in order.
+std::vector<std::vector<int>> routed(const World &w, const Options &o, const Inputs &in) {
+  std::vector<std::vector<int>> to(o.ranks);
+  for (int t = 0; t < in.tokens; t++) {
+    uint64_t seen = 0;
+    for (int k = 0; k < o.topK; k++) {
+      const int id = in.ids[static_cast<size_t>(t) * o.topK + k];
+      if (id < 0 || seen >> w.owner(id) & 1) continue;
+      seen |= 1ull << w.owner(id);
+      to[w.owner(id)].push_back(t);
+    }
+  }
+  return to;
+}
+
+void verify(World &w, const Options &o, const std::vector<Inputs> &in, int m, int lane, int round) {
+  std::vector<std::vector<std::vector<int>>> to;
+  for (const Inputs &i : in) to.push_back(routed(w, o, i));
+  const auto &at = w.layout.lanes[lane];
+  for (int d = 0; d < o.ranks; d++) {
+    RankMemory &mem = w.ranks[d];
+    CHECK_CUDA(cudaSetDevice(mem.device));
+    moe_a2a_phase_outcome outcome{};
+    outcome.struct_size = sizeof(outcome);
+    for (int phase = 0; phase < 2; phase++) {
+      CHECK_A2A(moe_a2a_outcome(mem.rank, lane, phase, 0xfffffffeu + round, &outcome));
+      if (!outcome.completed && failures++ < 10) std::printf("round %d rank %d phase %d failed: code %d by %d missing %llx kind %d\n", round, d, phase, outcome.failure.code, outcome.failure.found_by, (unsigned long long)outcome.failure.missing_mask, outcome.failure.kind);
+    }
+    const auto counts = download<int32_t>(mem.own + at.recv_counts, o.ranks);
+    const auto stats = download<int32_t>(mem.own + at.gathered_stats, static_cast<size_t>(o.ranks) * o.stats);
+    const uint64_t idsAt = at.recv + alignUp(static_cast<uint64_t>(o.ranks) * m * o.hidden * 2), extraAt = idsAt + alignUp(static_cast<uint64_t>(o.ranks) * m * o.topK * 4);
+    const auto hidden = download<uint16_t>(mem.window + at.recv, static_cast<size_t>(o.ranks) * m * o.hidden);
+    const auto ids = download<int32_t>(mem.window + idsAt, static_cast<size_t>(o.ranks) * m * o.topK);
+    const auto extra = download<uint8_t>(mem.window + extraAt, static_cast<size_t>(o.ranks) * m * o.extra);
+    for (int s = 0; s < o.ranks; s++) {
+      const int expected = static_cast<int>(to[s][d].size());
+      expectEqual(&expected, &counts[s], 4, "recvCounts", round, d);
+      if (o.stats) expectEqual(in[s].stats.data(), &stats[static_cast<size_t>(s) * o.stats], o.stats * 4, "expertStats", round, d);
+      for (int j = 0; j < m; j++) {
+        const size_t slot = static_cast<size_t>(s) * m + j;
+        if (j < expected) {
+          const int t = to[s][d][j];
+          expectEqual(&in[s].hidden[static_cast<size_t>(t) * o.hidden], &hidden[slot * o.hidden], o.hidden * 2, "hidden", round, d);
+          expectEqual(&in[s].ids[static_cast<size_t>(t) * o.topK], &ids[slot * o.topK], o.topK * 4, "ids", round, d);
+          if (o.extra) expectEqual(&in[s].extra[static_cast<size_t>(t) * o.extra], &extra[slot * o.extra], o.extra, "extra", round, d);
+        } else {
+          const std::vector<int32_t> padding(o.topK, -3);
+          expectEqual(padding.data(), &ids[slot * o.topK], o.topK * 4, "padding ids", round, d);
+          const std::vector<uint8_t> filled(o.extra, 0xff);
+          if (o.extra) expectEqual(filled.data(), &extra[slot * o.extra], o.extra, "padding", round, d);
+        }
+      }
+    }
+    const auto output = download<uint16_t>(reinterpret_cast<uint64_t>(mem.output), static_cast<size_t>(in[d].tokens) * o.hidden);
+    std::vector<uint16_t> expected(o.hidden);
+    for (int t = 0; t < in[d].tokens; t++) {
+      for (int h = 0; h < o.hidden; h++) {
+        float sum = 0.0f;
+        uint64_t seen = 0;
+        for (int k = 0; k < o.topK; k++) {
+          const int id = in[d].ids[static_cast<size_t>(t) * o.topK + k];
+          if (id < 0 || seen >> w.owner(id) & 1) continue;
+          seen |= 1ull << w.owner(id);
+          sum += widen(roundToBf16(widen(in[d].hidden[static_cast<size_t>(t) * o.hidden + h]) / static_cast<float>(1 << w.owner(id) % 4)));
+        }
+        expected[h] = roundToBf16(sum);
+      }
+      expectEqual(expected.data(), &output[static_cast<size_t>(t) * o.hidden], o.hidden * 2, "output", round, d);
+    }
+  }
+}
+
+void correctness(const Options &o, int devices) {
+  World w(o.ranks, o.experts, o.topK, o.capacity, o.hidden, o.extra, o.stats, devices, o.lanes);
+  std::mt19937 random(static_cast<unsigned>(o.seed));
+  for (int round = 0; round < o.rounds; round++) {
+    const int lane = 0;
+    const int m = random() % 6 == 0 ? 0 : static_cast<int>(random() % (o.capacity + 1));
+    const bool inPlace = random() % 2, onDevice = o.deviceCount || random() % 4 == 0;
+    std::vector<Inputs> in;
+    for (int r = 0; r < o.ranks; r++) {
+      in.push_back(randomInputs(o, m, random));
+      RankMemory &mem = w.ranks[r];
+      if (o.delays) {
+        moe_a2a_delays d{};
+        d.struct_size = sizeof(d);
+        for (auto *each : {d.before_stores, d.before_flag, d.after_flag, d.after_wait}) {
+          for (int phase = 0; phase < 2; phase++) each[phase] = random() % 8 == 0 ? random() % static_cast<unsigned>(o.delays) : 0;
+        }
+        CHECK_A2A(moe_a2a_set_delays(mem.rank, &d));
+      }
+      CHECK_CUDA(cudaSetDevice(mem.device));
+      upload(mem.ids, in[r].ids, mem.stream);
+      upload(mem.hidden, in[r].hidden, mem.stream);
+      upload(mem.extra, in[r].extra, mem.stream);
+      upload(mem.stats, in[r].stats, mem.stream);
+      upload(mem.count, std::vector<int32_t>{in[r].tokens}, mem.stream);
+    }
+    // In another order each round: no rank may depend on who comes first.
+    for (int i = 0; i < o.ranks; i++) enqueueDispatch(w, o, (i + round) % o.ranks, lane, m, in[(i + round) % o.ranks].tokens, onDevice);
+    for (int i = 0; i < o.ranks; i++) {
+      const int r = (i * 3 + round) % o.ranks == i ? i : i;
+      enqueueExperts(w, o, r, lane, m, inPlace);
+      enqueueCombine(w, o, r, lane, inPlace);
+    }
+    for (RankMemory &mem : w.ranks) CHECK_A2A(moe_a2a_drain(mem.rank));
+    verify(w, o, in, m, lane, round);
+    if (failures > 20) break;
+  }
+}
+
+void timing(const Options &o, int devices) {
+  World w(o.ranks, o.experts, o.topK, o.capacity, o.hidden, 0, 0, devices);
+  std::mt19937 random(5);
+  const int T = o.tokens < 0 ? o.capacity : o.tokens, m = o.capacity;
+  Options plain = o;
+  plain.extra = plain.stats = 0;
+  for (RankMemory &mem : w.ranks) {
+    std::vector<int32_t> ids;
+    for (int t = 0; t < m; t++) {
+      std::vector<int> chosen;
+      while (static_cast<int>(chosen.size()) < o.topK) {
+        const int id = static_cast<int>(random() % o.experts);
+        bool again = false;
+        for (int c : chosen) again |= c == id;
+        if (!again) chosen.push_back(id);
+      }
+      ids.insert(ids.end(), chosen.begin(), chosen.end());
+    }
+    CHECK_CUDA(cudaSetDevice(mem.device));
+    CHECK_CUDA(cudaMemcpy(mem.ids, ids.data(), ids.size() * 4, cudaMemcpyHostToDevice));
+  }
+  constexpr int kRounds = 20, kSamples = 15;
+  // 0: rounds, 1: dispatch alone is not possible, so the combine's share is told by a round without it.
+  std::vector<uint64_t> graphs(o.ranks), starts(o.ranks), ends(o.ranks);
+  for (int r = 0; r < o.ranks; r++) {
+    RankMemory &mem = w.ranks[r];
+    CHECK_A2A(moe_a2a_timer_create(mem.device, &starts[r]));
+    CHECK_A2A(moe_a2a_timer_create(mem.device, &ends[r]));
+    CHECK_A2A(moe_a2a_capture_begin(mem.device, mem.stream));
+    for (int i = 0; i < kRounds; i++) {
+      enqueueDispatch(w, plain, r, 0, m, T, false);
+      enqueueCombine(w, plain, r, 0, true);
+    }
+    CHECK_A2A(moe_a2a_capture_end(mem.device, mem.stream, &graphs[r]));
+  }
+  std::vector<float> samples;
+  for (int s = 0; s < kSamples; s++) {
+    for (int r = 0; r < o.ranks; r++) CHECK_A2A(moe_a2a_graph_launch(w.ranks[r].device, graphs[r], w.ranks[r].stream, 1));
+    for (int r = 0; r < o.ranks; r++) {
+      RankMemory &mem = w.ranks[r];
+      CHECK_A2A(moe_a2a_event_record(mem.device, starts[r], mem.stream));
+      CHECK_A2A(moe_a2a_graph_launch(mem.device, graphs[r], mem.stream, 1));
+      CHECK_A2A(moe_a2a_event_record(mem.device, ends[r], mem.stream));
+    }
+    float worst = 0;
+    for (int r = 0; r < o.ranks; r++) {
+      RankMemory &mem = w.ranks[r];
+      CHECK_A2A(moe_a2a_drain(mem.rank));
+      float ms = 0;
+      CHECK_A2A(moe_a2a_event_elapsed(mem.device, starts[r], ends[r], &ms));
+      if (moe_a2a_has_failed(mem.rank)) {
+        std::printf("rank %d failed\n", r);
+        failures++;
+      }
+      worst = ms > worst ? ms : worst;
+    }
+    if (s > 2) samples.push_back(worst * 1000 / kRounds);
+  }
+  std::sort(samples.begin(), samples.end());
+  std::printf("T %d m %d H %d K %d E %d R %d kind %d tile %d splits %d: round median %.2f us, min %.2f, max %.2f\n", T, m, o.hidden, o.topK, o.experts, o.ranks, o.kind, o.tile, o.splits, samples[samples.size() / 2], samples.front(), samples.back());
+  for (int r = 0; r < o.ranks; r++) CHECK_A2A(moe_a2a_graph_destroy(w.ranks[r].device, graphs[r]));
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+  Options o;
+  const std::pair<const char *, int *> known[] = {{"--ranks", &o.ranks}, {"--experts", &o.experts}, {"--topk", &o.topK}, {"--capacity", &o.capacity}, {"--hidden", &o.hidden}, {"--extra", &o.extra}, {"--stats", &o.stats}, {"--rounds", &o.rounds}, {"--seed", &o.seed}, {"--kind", &o.kind}, {"--slots-by", &o.slotsBy}, {"--splits", &o.splits}, {"--tile", &o.tile}, {"--blocks", &o.blocks}, {"--device-count", &o.deviceCount}, {"--time", &o.time}, {"--lanes", &o.lanes}, {"--tokens", &o.tokens}, {"--delays", &o.delays}};
+  for (int i = 1; i + 1 < argc; i += 2) {
+    bool found = false;
+    for (const auto &[name, value] : known) {
+      if (std::strcmp(argv[i], name) == 0) *value = std::atoi(argv[i + 1]), found = true;
+    }
+    if (!found) {
+      std::fprintf(stderr, "unknown option %s\n", argv[i]);
+      return 2;
+    }
+  }
+  int devices = 0;
+  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
+    std::printf("no GPU: nothing was run\n");
+    return 0;
+  }
+  if (o.time) timing(o, devices);
+  else correctness(o, devices);
+  if (!o.time) std::printf("ranks %d devices %d rounds %d hidden %d topk %d kind %d slots-by %d splits %d tile %d blocks %d delays %d: %s\n", o.ranks, devices, o.rounds, o.hidden, o.topK, o.kind, o.slotsBy, o.splits, o.tile, o.blocks, o.delays, failures ? "FAILED" : "ok");
+  return failures ? 1 : 0;
+}
