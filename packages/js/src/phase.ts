@@ -118,8 +118,10 @@ export class PhaseWait {
   #findMissing(): boolean {
     const late = performance.now() >= this.deadline;
     if (!late && !this.#someLeft()) return false;
-    // A rank that left, or came at the last moment, stored its flag first: look once more before giving it up.
+    // A rank that left, or came at the last moment, stored its flag or its verdict first: look once more before giving it up.
     if (this.#look()) return this.poll();
+    const record = this.#verdict();
+    if (record) return this.#fail(record.error, false);
     const { context, phase, round, arrivals } = this.#parts;
     const missing = arrivals.missingRanks();
     const left = (how: MissingKind) => missing.filter((peer) => context.departure(peer) === how);

@@ -1,4 +1,4 @@
-import { type CpuTensor, isMoeA2AError, tensor } from "@moe-a2a/core";
+import { type CpuTensor, isMoeA2AError, memoryGroupOf, tensor } from "@moe-a2a/core";
 import { describe, expect, it } from "vitest";
 import { expectNoUnhandledRejections } from "./unhandled.js";
 import { createLocal, dispatchIds, exactRound } from "./world.js";
@@ -133,6 +133,24 @@ describe("abort", () => {
 });
 
 describe("close", () => {
+  it("after an abort leaves the abort as the verdict, also where a peer notices both between two looks", async () => {
+    const { groups, a2as } = await createLocal(2);
+    const waiting = dispatchIds(a2as[1]!, [0]);
+    const internals = memoryGroupOf(groups[1]!)!;
+    const { peerState } = internals;
+    // Rank 1 has looked for a verdict, and is about to look who has left.
+    internals.peerState = (peer) => {
+      internals.peerState = peerState;
+      a2as[0]!.abort("out of memory");
+      void a2as[0]!.close();
+      return peerState(peer);
+    };
+    await expect(waiting.ready()).rejects.toMatchObject({
+      code: "ERR_MOE_A2A_ABORTED",
+      reason: "out of memory",
+    });
+  });
+
   it("is seen at once by who waits, but not by who has heard from the rank", async () => {
     const { a2as } = await createLocal(2, { timeoutMs: 60_000 });
     const dispatches = a2as.map((a2a) => dispatchIds(a2a, [0]));
