@@ -1,4 +1,5 @@
-import { clearAbortRecords } from "./abort-record.js";
+import { isMoeA2AError, type MoeA2AError, type ResetState } from "@moe-a2a/core";
+import { clearAbortRecords, phaseNumber, writeAbortRecord } from "./abort-record.js";
 import type { RankContext } from "./context.js";
 import type { Window } from "./memory.js";
 import { wireRound } from "./round-number.js";
@@ -32,21 +33,53 @@ function raiseGeneration(context: RankContext, ranks: readonly number[], generat
 }
 
 /**
+ * Tells the named ranks, in the new generation, that this rank has failed to start it. Some may have met a second time all
+ * the same, and would wait for it in their first round; the others try again, and clean their windows before.
+ */
+function tellOfFailure(
+  { windows, layout, control, rank, group }: RankContext,
+  ranks: readonly number[],
+  { generation, nextRounds }: ResetState,
+  error: MoeA2AError,
+): void {
+  const completed = nextRounds.map((round) => phaseNumber(round - 1, "combine"));
+  for (const peer of ranks) {
+    if (peer === rank) continue;
+    const verdict = { error, generation, completed };
+    writeAbortRecord(windows[peer] as Window, layout, control, rank, verdict);
+    group.ring(peer);
+  }
+}
+
+/**
  * Meets the named ranks and starts the next generation with them.
  *
  * @throws (rejects) ERR_MOE_A2A_PEER_TIMEOUT naming who did not come, ERR_MOE_A2A_MISMATCH where ranks name different
  * members
  */
-export function resetRank(context: RankContext, ranks: readonly number[], timeoutMs: number): Promise<void> {
+export async function resetRank(
+  context: RankContext,
+  ranks: readonly number[],
+  timeoutMs: number,
+): Promise<void> {
   const mine = {
     nextRounds: context.lanes.map((lane) => lane.nextRound),
     generation: Atomics.load(context.own.words, context.control.generation),
   };
-  return context.meetings.run(ranks, timeoutMs, mine, {
-    clean: ({ nextRounds, generation }) => {
-      cleanWindow(context, nextRounds);
-      raiseGeneration(context, ranks, generation);
-    },
-    start: ({ nextRounds, generation }) => context.startGeneration(generation, ranks, nextRounds),
-  });
+  let cleaned: ResetState | undefined;
+  try {
+    await context.meetings.run(ranks, timeoutMs, mine, {
+      clean: (agreed) => {
+        cleanWindow(context, agreed.nextRounds);
+        raiseGeneration(context, ranks, agreed.generation);
+        cleaned = agreed;
+      },
+      start: ({ nextRounds, generation }) => context.startGeneration(generation, ranks, nextRounds),
+    });
+  } catch (error) {
+    if (cleaned && isMoeA2AError(error, "ERR_MOE_A2A_PEER_TIMEOUT")) {
+      tellOfFailure(context, ranks, cleaned, error);
+    }
+    throw error;
+  }
 }

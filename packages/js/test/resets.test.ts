@@ -1,4 +1,4 @@
-import type { CpuTensor } from "@moe-a2a/core";
+import { type CpuTensor, type GatherOptions, memoryGroupOf, missingError } from "@moe-a2a/core";
 import { describe, expect, it } from "vitest";
 import { expectNoUnhandledRejections } from "./unhandled.js";
 import { createLocal, dispatchIds, exactRound } from "./world.js";
@@ -80,6 +80,27 @@ describe("reset", () => {
     const again = [a2as[0]!, a2as[1]!].map((a2a) => a2a.reset());
     await apart[0];
     await Promise.all([...again, a2as[2]!.reset()]);
+    await exactRound(a2as);
+  });
+
+  it("tells whom it left waiting where it failed after they had met", async () => {
+    const { groups, a2as } = await createLocal(2);
+    const { gatherings } = memoryGroupOf(groups[0]!)!;
+    const gather = gatherings.gather.bind(gatherings);
+    // Rank 0's time is up at the very moment at which rank 1 finds both there.
+    gatherings.gather = async <T>(key: string, value: T, options: GatherOptions<T>): Promise<T[]> => {
+      const values = await gather(key, value, options);
+      if (!key.endsWith(":cleaned")) return values;
+      throw missingError({ ...options, round: 0, missingRanks: [1], kind: "timeout", rank: 0 });
+    };
+    const missing = { code: "ERR_MOE_A2A_PEER_TIMEOUT", phase: "reset", missingRanks: [1] };
+    const resets = a2as.map((a2a) => a2a.reset());
+    await expect(resets[0]).rejects.toMatchObject(missing);
+    await resets[1];
+    // At once, not after the config's 20 s.
+    await expect(dispatchIds(a2as[1]!, [0]).ready()).rejects.toMatchObject(missing);
+    gatherings.gather = gather;
+    await Promise.all(a2as.map((a2a) => a2a.reset()));
     await exactRound(a2as);
   });
 
