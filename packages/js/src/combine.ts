@@ -11,7 +11,7 @@ import {
 import type { RankContext } from "./context.js";
 import type { Lane } from "./lane.js";
 import { PhaseWait } from "./phase.js";
-import { spoilCombine, takeCombine } from "./receive.js";
+import { passCombineFlags, spoilCombine, takeCombine } from "./receive.js";
 import { sendCombine } from "./send.js";
 import { settle, settleSync } from "./settle.js";
 import { tensorAt } from "./tensors.js";
@@ -55,7 +55,10 @@ export class JsCombine implements Combine<CpuTensor> {
       round,
       arrivals: lane.arrivals,
       exchanges: maxTokens > 0,
-      complete: () => takeCombine(context, lane, { numLocalTokens, maxTokens, hiddenSize, dtype, output }),
+      complete: () => {
+        if (maxTokens === 0) passCombineFlags(context, lane, round);
+        takeCombine(context, lane, { numLocalTokens, maxTokens, hiddenSize, dtype, output });
+      },
       spoil: () => spoilCombine(output),
     });
   }

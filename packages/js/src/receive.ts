@@ -4,6 +4,7 @@ import { bufferOf, readCount } from "./headers.js";
 import type { Lane } from "./lane.js";
 import { addRow, clearSum, fillNaN, storeSum } from "./loops/sum.js";
 import type { Window } from "./memory.js";
+import { wireRound } from "./round-number.js";
 
 /** What of a dispatch the receiving side needs. */
 export interface Receiving {
@@ -81,6 +82,16 @@ export function takeCombine(context: RankContext, lane: Lane, summing: Summing):
       addRow(accumulator, rows, firstRow + entrySlots[i]! * hiddenSize, hiddenSize, dtype);
     }
     storeSum(accumulator, output, token * hiddenSize, hiddenSize, outputDType);
+  }
+}
+
+/**
+ * Moves this window's combine flags past a round without slots, in which nobody stores them. Left behind, they would read
+ * as ahead once half of all numbers have gone by.
+ */
+export function passCombineFlags({ own, activeRanks }: RankContext, lane: Lane, round: number): void {
+  for (let i = 0; i < activeRanks.length; i++) {
+    Atomics.store(own.words, lane.flag("combine", activeRanks[i]!), wireRound(round));
   }
 }
 
