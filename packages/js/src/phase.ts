@@ -40,7 +40,7 @@ export class PhaseWait {
     const { context } = this.#parts;
     const record = context.failure ? undefined : this.#verdict();
     if (context.isLeftOut()) this.#fail(this.#leftOut(), false);
-    else if (record) context.fail(record.error, { told: false, tellPeers: false });
+    else if (record) context.fail(record.error, { told: false, tellPeers: true });
     if (context.failure) this.giveUp(context.failure.error);
     return this.outcome === "failed";
   }
@@ -54,7 +54,7 @@ export class PhaseWait {
     const error = here ? this.#disagreement() : undefined;
     if (error) return this.#fail(error, true);
     const record = this.#verdict();
-    if (record) return this.#fail(record.error, false);
+    if (record) return this.#fail(record.error, true);
     if (!here) return this.#findMissing();
     this.#finish();
     return true;
@@ -106,7 +106,7 @@ export class PhaseWait {
     return this.#parts.context.leftOutError(`${this.#parts.phase} of round ${this.#parts.round}`);
   }
 
-  /** Fails the instance, and with it this phase. */
+  /** Fails the instance, and with it this phase. A verdict is passed on too: its finder may have ended while it told it. */
   #fail(error: MoeA2AError, tellPeers: boolean): true {
     const { context } = this.#parts;
     context.fail(error, { told: false, tellPeers });
@@ -121,7 +121,7 @@ export class PhaseWait {
     // A rank that left, or came at the last moment, stored its flag or its verdict first: look once more before giving it up.
     if (this.#look()) return this.poll();
     const record = this.#verdict();
-    if (record) return this.#fail(record.error, false);
+    if (record) return this.#fail(record.error, true);
     const { context, phase, round, arrivals } = this.#parts;
     const missing = arrivals.missingRanks();
     const left = (how: MissingKind) => missing.filter((peer) => context.departure(peer) === how);

@@ -130,6 +130,22 @@ describe("abort", () => {
     await combines[0]!.ready();
     await expect(dispatchIds(a2as[0]!, [0]).ready()).rejects.toMatchObject({ reason: "next" });
   });
+
+  it("reaches all ranks, even where the one that called ended before it had told them all", async () => {
+    const { groups, a2as } = await createLocal(3);
+    const [first, waiting] = [dispatchIds(a2as[2]!, [0]), dispatchIds(a2as[1]!, [0])];
+    const { ring } = memoryGroupOf(groups[2]!)!;
+    memoryGroupOf(groups[2]!)!.ring = (peer) => {
+      ring(peer);
+      throw new Error(`the thread ends when it has told rank ${peer}`);
+    };
+    expect(() => a2as[2]!.abort("out of memory")).toThrowError(/has told rank 0/);
+    const aborted = { code: "ERR_MOE_A2A_ABORTED", rank: 2, reason: "out of memory" };
+    await expect(dispatchIds(a2as[0]!, [0]).ready()).rejects.toMatchObject(aborted);
+    // Rank 2 has dispatched and rank 0 will not: without being told, rank 1 would wait for it in vain.
+    await expect(waiting.ready()).rejects.toMatchObject(aborted);
+    first.ready().catch(() => {});
+  });
 });
 
 describe("close", () => {

@@ -1,0 +1,172 @@
+#include "rank.hpp"
+
+#include "process_memory.hpp"
+
+namespace moe_a2a_addon {
+
+namespace {
+
+// Returns from the calling function where a call of the library failed.
+#define TRY(call)                                       \
+  do {                                                  \
+    if (const int32_t result_ = (call); result_ < 0) return result_; \
+  } while (0)
+
+void readMapping(const int32_t *words, moe_a2a_mapping &mapping) {
+  mapping.kind = words[0];
+  mapping.tokens_per_tile = words[1];
+  mapping.splits = words[2];
+  mapping.blocks = words[3];
+  mapping.slots_by = words[4];
+}
+
+}  // namespace
+
+int32_t Rank::open() {
+  TRY(moe_a2a_rank_create(&config, &options, &handle_));
+  WindowStore::instance().join(key);
+  joined_ = true;
+  TRY(moe_a2a_rank_stream(handle_, &laneStreams_[0]));
+  // Lanes are independent, so the second one gets a stream of its own.
+  if (config.rounds_in_flight > 1) TRY(moe_a2a_stream_create(options.device, &laneStreams_[1]));
+  for (uint64_t &stream : copyStreams_) TRY(moe_a2a_stream_create(options.device, &stream));
+  return moe_a2a_stream_create(options.device, &releaseStream_);
+}
+
+int32_t Rank::connect(const uint64_t *windows, const int32_t *devices) {
+  return moe_a2a_rank_connect(handle_, windows, devices);
+}
+
+int32_t Rank::close(bool announce) {
+  int32_t first = MOE_A2A_OK;
+  const auto note = [&](int32_t result) {
+    if (result < 0 && first == MOE_A2A_OK) first = result;
+  };
+  const int32_t device = options.device;
+  uint64_t window = 0, bytes = 0;
+  if (handle_ != nullptr) {
+    note(moe_a2a_stop(handle_, 1));
+    if (announce) note(moe_a2a_announce_close(handle_));
+    note(moe_a2a_drain(handle_));
+    if (laneStreams_[1]) note(moe_a2a_stream_synchronize(device, laneStreams_[1]));
+    for (const uint64_t stream : {copyStreams_[0], copyStreams_[1], releaseStream_, laneStreams_[1]}) {
+      if (stream == 0) continue;
+      note(moe_a2a_stream_synchronize(device, stream));
+      note(moe_a2a_stream_destroy(device, stream));
+    }
+    if (joined_) {
+      note(moe_a2a_rank_window(handle_, &window, &bytes));
+      note(moe_a2a_rank_detach_window(handle_));
+    }
+    moe_a2a_rank_destroy(handle_);
+    handle_ = nullptr;
+  }
+  if (joined_) WindowStore::instance().leave(key, device, window);
+  joined_ = false;
+  return first;
+}
+
+int32_t Rank::dispatch(int lane) {
+  uint8_t *block = blocks[lane];
+  const auto *words = reinterpret_cast<const int32_t *>(block);
+  const auto *longs = reinterpret_cast<const uint64_t *>(block);
+  moe_a2a_dispatch_args args;
+  args.struct_size = sizeof args;
+  args.lane = lane;
+  args.stream = longs[LaneBlock::kDispatchStream];
+  args.num_local_tokens = words[LaneBlock::kNumLocalTokens];
+  args.num_local_tokens_ptr = longs[LaneBlock::kTokenCount];
+  args.max_tokens = words[LaneBlock::kMaxTokens];
+  args.expert_ids = longs[LaneBlock::kExpertIds];
+  args.payload_count = words[LaneBlock::kPayloadCount];
+  for (int p = 0; p < MOE_A2A_MAX_PAYLOADS; p++) {
+    args.payloads[p] = longs[LaneBlock::kPayloads + p];
+    args.row_bytes[p] = words[LaneBlock::kRowBytes + p];
+  }
+  args.expert_id_payload = words[LaneBlock::kExpertIdPayload];
+  args.invalid_expert_id = words[LaneBlock::kInvalidExpertId];
+  args.expert_stats = longs[LaneBlock::kStats];
+  args.stats_length = words[LaneBlock::kStatsLength];
+  readMapping(words + LaneBlock::kDispatchMapping, args.mapping);
+  TRY(moe_a2a_dispatch(handle_, &args));
+  auto *offsets = reinterpret_cast<uint64_t *>(block) + LaneBlock::kRecvOffsets;
+  for (int p = 0; p < args.payload_count; p++) TRY(moe_a2a_recv_offset(handle_, &args, p, offsets + p));
+  return MOE_A2A_OK;
+}
+
+int32_t Rank::combine(int lane) {
+  const auto *words = reinterpret_cast<const int32_t *>(blocks[lane]);
+  const auto *longs = reinterpret_cast<const uint64_t *>(blocks[lane]);
+  moe_a2a_combine_args args;
+  args.struct_size = sizeof args;
+  args.lane = lane;
+  args.stream = longs[LaneBlock::kCombineStream];
+  args.expert_output = longs[LaneBlock::kExpertOutput];
+  args.hidden_size = words[LaneBlock::kHiddenSize];
+  args.dtype = words[LaneBlock::kDType];
+  args.out_dtype = words[LaneBlock::kOutDType];
+  args.output = longs[LaneBlock::kOutput];
+  readMapping(words + LaneBlock::kCombineMapping, args.mapping);
+  return moe_a2a_combine(handle_, &args);
+}
+
+int32_t Rank::copy(bool toDevice, uint64_t address, void *staged, uint64_t bytes, bool late, const uint64_t *events,
+                   size_t eventCount, const uint64_t *streams, size_t streamCount, uint64_t *passed) {
+  const int32_t device = options.device;
+  const uint64_t stream = copyStreams_[late];
+  for (size_t i = 0; i < eventCount; i++) TRY(moe_a2a_event_wait(device, events[i], stream));
+  uint64_t event;
+  TRY(EventPool::instance().take(device, &event));
+  const auto enqueue = [&]() -> int32_t {
+    for (size_t i = 0; i < streamCount; i++) {
+      // Waiting takes what the event stands for now, so that one event does for all.
+      TRY(moe_a2a_event_record(device, event, streams[i]));
+      TRY(moe_a2a_event_wait(device, event, stream));
+    }
+    const auto host = reinterpret_cast<uint64_t>(staged);
+    TRY(moe_a2a_copy(device, toDevice ? address : host, toDevice ? host : address, bytes, stream));
+    return moe_a2a_event_record(device, event, stream);
+  };
+  const int32_t result = enqueue();
+  if (result < 0) EventPool::instance().give(device, event);
+  else *passed = event;
+  return result;
+}
+
+// Lets `stream` wait for all phases and whatever the lanes' streams hold.
+int32_t Rank::waitForAll(uint64_t stream) {
+  const int32_t device = options.device;
+  uint64_t event;
+  TRY(EventPool::instance().take(device, &event));
+  const auto enqueue = [&]() -> int32_t {
+    for (int lane = 0; lane < config.rounds_in_flight; lane++) {
+      for (const int phase : {MOE_A2A_DISPATCH, MOE_A2A_COMBINE}) {
+        uint64_t passed;
+        TRY(moe_a2a_phase_event(handle_, lane, phase, &passed));
+        TRY(moe_a2a_event_wait(device, passed, stream));
+      }
+      TRY(moe_a2a_event_record(device, event, laneStreams_[lane]));
+      TRY(moe_a2a_event_wait(device, event, stream));
+    }
+    for (const uint64_t copies : copyStreams_) {
+      TRY(moe_a2a_event_record(device, event, copies));
+      TRY(moe_a2a_event_wait(device, event, stream));
+    }
+    return MOE_A2A_OK;
+  };
+  const int32_t result = enqueue();
+  EventPool::instance().give(device, event);
+  return result;
+}
+
+void Rank::release(uint64_t address) {
+  uint64_t event = 0;
+  if (waitForAll(releaseStream_) < 0 || EventPool::instance().take(options.device, &event) < 0) {
+    // The device is broken: nobody gets this memory again.
+    return;
+  }
+  if (moe_a2a_event_record(options.device, event, releaseStream_) < 0) return;
+  DevicePool::instance().give(address, event);
+}
+
+}  // namespace moe_a2a_addon

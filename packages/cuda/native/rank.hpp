@@ -1,0 +1,91 @@
+// One rank of an instance, as an environment holds it.
+#pragma once
+
+#include <napi.h>
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <unordered_set>
+
+#include "moe_a2a.h"
+
+namespace moe_a2a_addon {
+
+/*
+ * The arguments of a lane's phases, written by JavaScript into one array buffer; see packages/cuda/src/lane-block.ts, which
+ * has the same numbers. Words are indices of int32, longs of uint64.
+ */
+struct LaneBlock {
+  static constexpr size_t kBytes = 512;
+  enum Word {
+    kNumLocalTokens = 0,
+    kMaxTokens,
+    kPayloadCount,
+    kExpertIdPayload,
+    kInvalidExpertId,
+    kStatsLength,
+    kRowBytes = 8,
+    kDispatchMapping = 16,
+    kHiddenSize = 24,
+    kDType,
+    kOutDType,
+    kCombineMapping = 28,
+  };
+  enum Long {
+    kDispatchStream = 20,
+    kTokenCount,
+    kExpertIds,
+    kStats,
+    kPayloads = 24,
+    // Written by the addon.
+    kRecvOffsets = 32,
+    kCombineStream = 40,
+    kExpertOutput,
+    kOutput,
+  };
+};
+
+class Rank {
+ public:
+  moe_a2a_config config{};
+  moe_a2a_rank_options options{};
+  // Of the instance, the same on all its ranks.
+  std::string key;
+
+  // Runs on a thread of its own: memory, kernels, streams.
+  int32_t open();
+  int32_t connect(const uint64_t *windows, const int32_t *devices);
+  // Enqueued work ends and sends what it has to; peers are told where `announce`. Then everything is let go of.
+  int32_t close(bool announce);
+
+  int32_t dispatch(int lane);
+  int32_t combine(int lane);
+
+  // Copies `bytes` between pinned host memory and device memory, after the given events and what the given streams hold
+  // now. `late`: the wait may be for a combine, which must not hold up other copies. `*passed` is a new event of the pool.
+  int32_t copy(bool toDevice, uint64_t address, void *staged, uint64_t bytes, bool late, const uint64_t *events,
+               size_t eventCount, const uint64_t *streams, size_t streamCount, uint64_t *passed);
+  // Gives a tensor's memory back once what is enqueued now has passed.
+  void release(uint64_t address);
+
+  moe_a2a_rank *handle() const { return handle_; }
+  uint64_t laneStream(int lane) const { return laneStreams_[lane]; }
+  bool isOpen() const { return handle_ != nullptr && !busy.load(); }
+
+  // Whether a thread of its own works on this rank.
+  std::atomic<bool> busy{false};
+  uint8_t *blocks[MOE_A2A_MAX_LANES] = {};
+  Napi::Reference<Napi::ArrayBuffer> blockRefs[MOE_A2A_MAX_LANES];
+
+ private:
+  int32_t waitForAll(uint64_t stream);
+
+  moe_a2a_rank *handle_ = nullptr;
+  bool joined_ = false;
+  uint64_t laneStreams_[MOE_A2A_MAX_LANES] = {};
+  uint64_t copyStreams_[2] = {};
+  uint64_t releaseStream_ = 0;
+};
+
+}  // namespace moe_a2a_addon

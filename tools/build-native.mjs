@@ -1,0 +1,48 @@
+// Builds the addon of packages/cuda into packages/cuda-linux-x64, where there is a CUDA compiler. Elsewhere it says so and
+// leaves things as they are; with REQUIRE_CUDA=1 it fails there.
+import { spawnSync } from "node:child_process";
+import { accessSync, constants } from "node:fs";
+import { createRequire } from "node:module";
+import { availableParallelism } from "node:os";
+import { delimiter, dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const folder = join(root, "packages/cuda");
+const { CUDACXX, CUDA_PATH, PATH = "", REQUIRE_CUDA, MOE_A2A_ARCHITECTURES } = process.env;
+
+function isExecutable(file) {
+  try {
+    accessSync(file, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const places = [...PATH.split(delimiter), "/usr/local/cuda/bin"].map((place) => join(place, "nvcc"));
+const named = [CUDACXX, CUDA_PATH && join(CUDA_PATH, "bin/nvcc")].filter(Boolean);
+const nvcc = [...named, ...places].find(isExecutable);
+
+if (!nvcc || process.platform !== "linux" || process.arch !== "x64") {
+  const why = nvcc ? `it is for linux-x64, and this is ${process.platform}-${process.arch}` : "there is no nvcc";
+  console.error(`The addon of @moe-a2a/cuda is not built: ${why}. The CPU backend needs none.`);
+  process.exit(REQUIRE_CUDA === "1" ? 1 : 0);
+}
+
+const cmakeJs = join(
+  dirname(createRequire(join(folder, "package.json")).resolve("cmake-js/package.json")),
+  "bin/cmake-js",
+);
+const architectures = MOE_A2A_ARCHITECTURES ?? "90-real;90-virtual";
+const options = [
+  ...["compile", "--directory", folder, "--out", join(folder, "build"), "--config", "Release"],
+  ...["--parallel", String(availableParallelism())],
+  `--CDMOE_A2A_ARCHITECTURES=${architectures}`,
+];
+const { status } = spawnSync(process.execPath, [cmakeJs, ...options], {
+  cwd: folder,
+  env: { ...process.env, CUDACXX: nvcc },
+  stdio: "inherit",
+});
+process.exit(status ?? 1);
