@@ -70,6 +70,8 @@ const tasks = {
     prepare(`${install} && ${turbo("build --filter=@moe-a2a-tools/conformance")}`);
     node("tools/conformance/dist/main.js");
   },
+  // Needs nothing of the workspace.
+  model: () => node("tools/model/main.mjs"),
   "check:packages": () => {
     prepare(`${install} && ${turbo("build --filter=./packages/*")}`);
     withPnpm("node tools/check-packages.mjs");

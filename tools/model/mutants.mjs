@@ -1,0 +1,66 @@
+/**
+ * Wrong protocols. `MUTANT_<define>` in the model makes the change; `worlds` are the configurations that are tried, in
+ * this order, until one of them catches it.
+ */
+export const mutants = [
+  { name: "flag-equality", what: "flags are compared by equality", worlds: ["empty-rounds"] },
+  { name: "shared-flags", what: "both lanes use one set of flags", worlds: ["two-lanes"] },
+  { name: "flag-before-data", what: "flags are stored before rows", worlds: ["two-ranks"] },
+  { name: "single-header", what: "dispatch headers are not doubled", worlds: ["empty-rounds"] },
+  {
+    name: "single-recv",
+    what: "one receive buffer, rows promised until the combine is ready",
+    worlds: ["two-ranks"],
+  },
+  { name: "no-generation-check", what: "no look at the generation before storing", worlds: ["zombie"] },
+  {
+    name: "no-second-look",
+    what: "no look at the generation after reading",
+    worlds: ["zombie", "zombie-3"],
+  },
+  { name: "form-from-count", what: "the wire form follows from the local count", worlds: ["packets-empty"] },
+  { name: "packets-not-wiped", what: "tags of packets stay after reading", worlds: ["packets-empty"] },
+  { name: "packets-survive-reset", what: "a reset leaves packets there", worlds: ["packets-reset"] },
+  { name: "no-agreement", what: "headers are not compared", worlds: ["disagree-slots"] },
+  { name: "zero-tokens-skip", what: "a rank without tokens sends nothing", worlds: ["two-ranks"] },
+  {
+    name: "idle-combine-flags",
+    what: "flags of a combine without slots stand still",
+    worlds: ["empty-rounds"],
+  },
+  { name: "peers-not-told", what: "a failed rank tells nobody", worlds: ["abort"] },
+  {
+    name: "verdict-not-passed-on",
+    what: "only the first rank to fail tells the others",
+    worlds: ["crash-in-telling"],
+  },
+  {
+    name: "verdict-on-all-phases",
+    what: "a verdict fails phases that its writer completed",
+    worlds: ["close"],
+  },
+  {
+    name: "gone-before-verdict",
+    what: "who left is missed before its verdict is looked for",
+    worlds: ["abort-close"],
+  },
+  { name: "meet-once", what: "a reset has no second meeting", worlds: ["reset"] },
+  { name: "clean-at-once", what: "a reset has no first meeting", worlds: ["reset"] },
+  { name: "own-rounds", what: "ranks go on with their own round numbers", worlds: ["reset"] },
+  {
+    name: "reset-keeps-flags",
+    what: "a reset leaves flags as they are",
+    worlds: ["reset", "left-out-and-back"],
+  },
+  { name: "left-out-untold", what: "the window of who is left out stays as it is", worlds: ["zombie"] },
+  {
+    name: "failed-reset-untold",
+    what: "who fails in a reset tells nobody who met all the same",
+    worlds: ["reset-fails"],
+  },
+];
+
+/** The macro that turns a mutant on. */
+export function macroOf(mutant) {
+  return `MUTANT_${mutant.name.toUpperCase().replaceAll("-", "_")}`;
+}
