@@ -1,6 +1,13 @@
 export type * from "./api.js";
-export { type CheckedCombine, checkCombine, checkCombineRow } from "./checks/check-combine.js";
+export {
+  type CheckedCombine,
+  checkCombine,
+  checkCombineRow,
+  misplacedExpertOutputError,
+  misplacedOutError,
+} from "./checks/check-combine.js";
 export { type CheckedDispatch, checkDispatch, checkStream } from "./checks/check-dispatch.js";
+export { checkEmpty, checkSignal, checkTensorData } from "./checks/check-memory.js";
 export {
   argumentError,
   type CheckContext,

@@ -1,11 +1,12 @@
 import {
-  argumentError,
   type CheckedCombine,
   type CheckedDispatch,
   type CheckedTensor,
   type Combine,
   type CpuTensor,
   type MoeA2AError,
+  misplacedExpertOutputError,
+  misplacedOutError,
   type ReadyOptions,
 } from "@moe-a2a/core";
 import type { RankContext } from "./context.js";
@@ -127,17 +128,9 @@ function checkOverlap(
     data.byteOffset < at.combine + context.combineBytes &&
     data.byteOffset + data.byteLength > at.combine;
   if (overlaps(expertOutput, lane) && expertOutput.data.byteOffset !== lane.at.combine) {
-    throw argumentError(
-      context.rank,
-      "expertOutput",
-      "lies inside the combine buffer but does not start where it starts; pass what combineBuffer() returned",
-    );
+    throw misplacedExpertOutputError(context.rank);
   }
   if (out && context.lanes.some((other) => overlaps(out, other))) {
-    throw argumentError(
-      context.rank,
-      "out",
-      "lies inside a combine buffer, which peers read; pass other memory",
-    );
+    throw misplacedOutError(context.rank);
   }
 }

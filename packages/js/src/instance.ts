@@ -1,25 +1,21 @@
 import {
   abortedError,
   argumentError,
-  byteLengthOf,
   type CpuTensor,
   checkActiveRanks,
   checkDispatch,
+  checkEmpty,
   checkTensor,
+  checkTensorData,
   checkTimeoutMs,
   type Dispatch,
   type DispatchInput,
   type DType,
-  describe,
-  isDType,
-  isTypedArray,
   MoeA2AError,
   type MoeAllToAll,
   type MoeAllToAllConfig,
   missingError,
-  shapeProblem,
   type TensorData,
-  typedArrayOf,
   type WorkspacePlan,
 } from "@moe-a2a/core";
 import type { RankContext } from "./context.js";
@@ -53,10 +49,7 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
 
   empty<D extends DType>(dtype: D, shape: readonly number[]): CpuTensor {
     this.#context.checkOpen("empty()");
-    if (!isDType(dtype)) throw argumentError(this.epRank, "dtype", `${describe(dtype)} is not a dtype`);
-    const problem = shapeProblem(shape);
-    if (problem) throw argumentError(this.epRank, "shape", problem);
-    const bytes = byteLengthOf(dtype, shape);
+    const bytes = checkEmpty(this.epRank, dtype, shape);
     try {
       return tensorAt(this.#context.group.allocate(bytes), 0, dtype, [...shape]);
     } catch (cause) {
@@ -72,15 +65,7 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
     this.#context.checkOpen("write()");
     this.#checkHeld(t);
     const target = t.data as Uint8Array;
-    const { name } = typedArrayOf(t.dtype);
-    if (!isTypedArray(data, name) || data.length !== target.length) {
-      const length = isTypedArray(data, name) ? ` of ${data.length} elements` : "";
-      throw argumentError(
-        this.epRank,
-        "data",
-        `is ${describe(data)}${length}; the tensor takes a ${name} of ${target.length}`,
-      );
-    }
+    checkTensorData(this.epRank, t, data);
     if (target.length > 0) target.set(data as Uint8Array);
   }
 

@@ -1,4 +1,4 @@
-import { argumentError, describe, type ReadyOptions } from "@moe-a2a/core";
+import { checkSignal, type ReadyOptions } from "@moe-a2a/core";
 import type { RankContext } from "./context.js";
 import type { PhaseWait } from "./phase.js";
 import { waitFor } from "./wait.js";
@@ -16,10 +16,7 @@ async function breathe(): Promise<void> {
 
 /** Waits for a phase without blocking. @throws (rejects) its error, or the signal's reason */
 export async function settle(context: RankContext, phase: PhaseWait, options?: ReadyOptions): Promise<void> {
-  const signal = options?.signal;
-  if (signal !== undefined && typeof signal?.addEventListener !== "function") {
-    throw argumentError(context.rank, "options.signal", `is ${describe(signal)}, not an AbortSignal`);
-  }
+  const signal = checkSignal(context.rank, options?.signal);
   if (signal?.aborted) throw signal.reason;
   if (phase.poll()) await breathe();
   else await waitFor(phase, context.group.bell, signal);

@@ -1,4 +1,5 @@
 import { bytesPerElement, type CombineDType, type DType } from "../dtype.js";
+import type { MoeA2AError } from "../errors.js";
 import { describe, type Tensor } from "../tensor.js";
 import { argumentError, type CheckContext, type CheckedTensor, checkTensor } from "./check-tensor.js";
 
@@ -80,4 +81,18 @@ export function checkCombine<T extends Tensor>(
           dims: "numLocalTokens, hiddenSize",
         });
   return { expertOutput, out, hiddenSize, dtype, rowBytes };
+}
+
+/** An expert output across the memory that peers read the results from. */
+export function misplacedExpertOutputError(rank: number): MoeA2AError<"ERR_MOE_A2A_ARGUMENT"> {
+  return argumentError(
+    rank,
+    "expertOutput",
+    "lies inside the combine buffer but does not start where it starts; pass what combineBuffer() returned",
+  );
+}
+
+/** An output in the memory that peers read the results from. */
+export function misplacedOutError(rank: number): MoeA2AError<"ERR_MOE_A2A_ARGUMENT"> {
+  return argumentError(rank, "out", "lies inside a combine buffer, which peers read; pass other memory");
 }

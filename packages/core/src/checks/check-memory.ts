@@ -1,0 +1,44 @@
+import type { AbortSignalLike } from "../api.js";
+import { type DType, isDType, type TensorData, typedArrayOf } from "../dtype.js";
+import { byteLengthOf, describe, isTypedArray, numElements, shapeProblem } from "../tensor.js";
+import { argumentError } from "./check-tensor.js";
+
+/**
+ * Checks what `empty()` is asked for.
+ *
+ * @returns bytes of the tensor
+ * @throws ERR_MOE_A2A_ARGUMENT
+ */
+export function checkEmpty(rank: number, dtype: DType, shape: readonly number[]): number {
+  if (!isDType(dtype)) throw argumentError(rank, "dtype", `${describe(dtype)} is not a dtype`);
+  const problem = shapeProblem(shape);
+  if (problem) throw argumentError(rank, "shape", problem);
+  return byteLengthOf(dtype, shape);
+}
+
+/**
+ * Checks that `data` holds the elements of a tensor.
+ *
+ * @throws ERR_MOE_A2A_ARGUMENT
+ */
+export function checkTensorData(
+  rank: number,
+  { dtype, shape }: { readonly dtype: DType; readonly shape: readonly number[] },
+  data: unknown,
+): TensorData {
+  const { name } = typedArrayOf(dtype);
+  const count = numElements(shape);
+  const isArray = isTypedArray(data, name);
+  if (isArray && data.length === count) return data;
+  const length = isArray ? ` of ${data.length} elements` : "";
+  throw argumentError(rank, "data", `is ${describe(data)}${length}; the tensor takes a ${name} of ${count}`);
+}
+
+/** @throws ERR_MOE_A2A_ARGUMENT for something that is neither an `AbortSignal` nor undefined */
+export function checkSignal(rank: number, signal: unknown): AbortSignalLike | undefined {
+  if (signal === undefined) return undefined;
+  if (typeof (signal as Partial<AbortSignalLike> | null)?.addEventListener === "function") {
+    return signal as AbortSignalLike;
+  }
+  throw argumentError(rank, "options.signal", `is ${describe(signal)}, not an AbortSignal`);
+}
