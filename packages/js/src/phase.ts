@@ -118,13 +118,15 @@ export class PhaseWait {
   #findMissing(): boolean {
     const late = performance.now() >= this.deadline;
     if (!late && !this.#someLeft()) return false;
-    // A rank that left, or came at the last moment, stored its flag or its verdict first: look once more before giving it up.
+    const { context, phase, round, arrivals } = this.#parts;
+    // Who left stored its flag or its verdict before, and so may who came at the last moment: look once more, after that.
+    const departures = arrivals.missingRanks().map((peer) => ({ peer, how: context.departure(peer) }));
     if (this.#look()) return this.poll();
     const record = this.#verdict();
     if (record) return this.#fail(record.error, true);
-    const { context, phase, round, arrivals } = this.#parts;
     const missing = arrivals.missingRanks();
-    const left = (how: MissingKind) => missing.filter((peer) => context.departure(peer) === how);
+    const left = (kind: MissingKind) =>
+      departures.filter(({ peer, how }) => how === kind && missing.includes(peer)).map(({ peer }) => peer);
     const kind: MissingKind | undefined =
       left("lost").length > 0 ? "lost" : left("closed").length > 0 ? "closed" : late ? "timeout" : undefined;
     if (!kind) return false;

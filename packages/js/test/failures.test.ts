@@ -149,23 +149,31 @@ describe("abort", () => {
 });
 
 describe("close", () => {
-  it("after an abort leaves the abort as the verdict, also where a peer notices both between two looks", async () => {
-    const { groups, a2as } = await createLocal(2);
-    const waiting = dispatchIds(a2as[1]!, [0]);
-    const internals = memoryGroupOf(groups[1]!)!;
-    const { peerState } = internals;
-    // Rank 1 has looked for a verdict, and is about to look who has left.
-    internals.peerState = (peer) => {
-      internals.peerState = peerState;
-      a2as[0]!.abort("out of memory");
-      void a2as[0]!.close();
-      return peerState(peer);
-    };
-    await expect(waiting.ready()).rejects.toMatchObject({
-      code: "ERR_MOE_A2A_ABORTED",
-      reason: "out of memory",
-    });
-  });
+  it.each([
+    ["between two looks", 20_000, 0],
+    ["when its time is up", 80, 80],
+  ])(
+    "after an abort leaves the abort as the verdict, also where a peer notices both %s",
+    async (_, timeoutMs, after) => {
+      const { groups, a2as } = await createLocal(2, { timeoutMs });
+      const start = performance.now();
+      const waiting = dispatchIds(a2as[1]!, [0]);
+      const internals = memoryGroupOf(groups[1]!)!;
+      const { peerState } = internals;
+      // Rank 1 has looked for a verdict, and is about to look who has left.
+      internals.peerState = (peer) => {
+        if (performance.now() < start + after) return peerState(peer);
+        internals.peerState = peerState;
+        a2as[0]!.abort("out of memory");
+        void a2as[0]!.close();
+        return peerState(peer);
+      };
+      await expect(waiting.ready()).rejects.toMatchObject({
+        code: "ERR_MOE_A2A_ABORTED",
+        reason: "out of memory",
+      });
+    },
+  );
 
   it("is seen at once by who waits, but not by who has heard from the rank", async () => {
     const { a2as } = await createLocal(2, { timeoutMs: 60_000 });
