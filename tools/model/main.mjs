@@ -52,9 +52,9 @@ async function main() {
   const failed = [];
   try {
     if (worlds.length > 0) console.log(headings.configurations);
-    await each(worlds, jobs, async ({ name, set }) => {
+    await each(worlds, jobs, async ({ name, set, large = false }) => {
       const at = join(directory, name);
-      const found = await verify(at, set, { optimize: true });
+      const found = await verify(at, set, { optimize: large });
       console.log(configurationLine(name, found));
       if (found.result === "proved") return;
       failed.push(name);

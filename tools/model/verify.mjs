@@ -37,7 +37,7 @@ function macros(parameters) {
  *
  * @param {string} directory for everything that is written; made if it is not there
  * @param {Record<string, number | true>} parameters macros of promela/world.pml
- * @param {{ optimize: boolean }} options worth its compile time where there are many states
+ * @param {{ optimize: boolean }} options `optimize` is worth its compile time where there are many states
  */
 export async function verify(directory, parameters, { optimize }) {
   const started = performance.now();
