@@ -1,5 +1,5 @@
 import type { Group, MoeAllToAll, MoeAllToAllConfig } from "@moe-a2a/core";
-import type { BackendUnderTest, GroupKind, TestOptions } from "./backends.js";
+import type { BackendUnderTest, GroupKind, TestOptions, Traits } from "./backends.js";
 import type { Flight, PlayOptions } from "./flight.js";
 import type { Round, RoundSpec } from "./round.js";
 import type { WorldRef } from "./world.js";
@@ -41,8 +41,8 @@ export interface RankCase {
   readonly config: MoeAllToAllConfig;
   /** Default: every kind that the backend has. */
   readonly groups?: readonly GroupKind[];
-  /** Devices that it says something about; default all. */
-  readonly devices?: readonly BackendUnderTest["device"][];
+  /** Traits of the backends that it says something about; default all. */
+  readonly needs?: Partial<Traits> & { readonly cuda?: true };
   /** Ranks whose threads end in the case; it then gets threads of its own. */
   readonly dying?: readonly number[];
   readonly deadlineMs?: number;
@@ -59,6 +59,7 @@ export interface DrivenCase {
    * @returns a note for the report
    */
   drive(options: {
+    readonly target: BackendUnderTest;
     readonly kind: GroupKind;
     readonly seed: number;
     readonly rounds: number | undefined;

@@ -11,7 +11,7 @@ import type {
   Tensor,
 } from "@moe-a2a/core";
 import type { BackendUnderTest } from "./backends.js";
-import { allNaN, check, same, sameBytes, sameOutput, sameRows } from "./check.js";
+import { allNaN, check, same, sameBytes, sameOutput, sameRows, throws } from "./check.js";
 import type { Round } from "./round.js";
 
 /** How a rank plays a round. None of it changes results, nor has to be the same on all ranks. */
@@ -136,6 +136,27 @@ export class Flight {
     } else same("expertStats", stats, undefined);
   }
 
+  /** Checks that a failed dispatch shows nothing, or no more than an empty round would. */
+  async expectNothing(): Promise<void> {
+    const { dispatch } = this;
+    if (this.#target.traits.gatedByReady) {
+      const says = ["failed"];
+      throws("recv of a failed dispatch", () => dispatch.recv, "ERR_MOE_A2A_STATE", { says });
+      throws("recvCounts of a failed dispatch", () => dispatch.recvCounts, "ERR_MOE_A2A_STATE", { says });
+      return;
+    }
+    const all = async (what: string, t: Tensor, value: number) => {
+      const data = (await this.#a2a.read(t)) as Int32Array;
+      const at = data.findIndex((x) => x !== value);
+      check(at < 0, `${what} of a failed dispatch, element ${at}: expected ${value}, got ${data[at]}`);
+    };
+    await all("recvCounts", dispatch.recvCounts, 0);
+    if (dispatch.expertStats) await all("expertStats", dispatch.expertStats, 0);
+    const { expertIdPayloadIndex, invalidTokenExpertId = -1 } = this.#round.inputs[this.#a2a.epRank]!;
+    if (expertIdPayloadIndex === undefined) return;
+    await all("the named id payload", dispatch.recv[expertIdPayloadIndex]!, invalidTokenExpertId);
+  }
+
   /** Runs the experts and starts the combine. */
   async offer(): Promise<void> {
     const a2a = this.#a2a;
@@ -195,7 +216,7 @@ function allocated(
   shape: readonly number[],
   { memory = "empty", offset = 1 }: PlayOptions,
 ): Tensor {
-  return memory === "empty" ? a2a.empty(dtype, shape) : target.foreign(dtype, shape, offset);
+  return memory === "empty" ? a2a.empty(dtype, shape) : target.foreign(a2a, dtype, shape, offset);
 }
 
 async function uploaded(

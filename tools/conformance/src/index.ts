@@ -1,4 +1,10 @@
-export { type BackendUnderTest, backends, type GroupKind, type TestOptions } from "./backends.js";
+export {
+  type BackendUnderTest,
+  backendNames,
+  type GroupKind,
+  loadBackend,
+  type TestOptions,
+} from "./backends.js";
 export type { Case, Context, DrivenCase, RankCase } from "./case.js";
 export { cases, rankCase } from "./cases/index.js";
-export { applies, type Outcome, Runner } from "./runner.js";
+export { applies, fits, type Outcome, Runner } from "./runner.js";

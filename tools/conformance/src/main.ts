@@ -1,20 +1,22 @@
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { backends, type GroupKind } from "./backends.js";
+import { backendNames, type GroupKind, loadBackend } from "./backends.js";
 import type { Case } from "./case.js";
 import { cases } from "./cases/index.js";
-import { applies, type Outcome, Runner } from "./runner.js";
+import { applies, fits, type Outcome, Runner } from "./runner.js";
 
 const help = `Runs the semantic cases against a backend, each compared byte for byte with the oracle.
 
   npm run conformance -- --backend js [options]
 
-  --backend NAME    ${Object.keys(backends).join(" or ")}
+  --backend NAME    ${backendNames.join(" or ")}
   --group KIND      local (all ranks on one thread) or threads (a worker thread per rank); default: all that it has
-  --filter TEXT     only cases whose name holds TEXT
+  --filter TEXT     only cases whose name holds TEXT; may come more than once
   --list            lists the cases and runs none
   --seed N          another seed for inputs and random worlds; default 1
   --rounds N        rounds that each property plays at least
+  --deadline MS     for a case that has no deadline of its own; default 60000
+  --budget SECONDS  starts no more cases after that time
   --json FILE       writes the outcomes there, too
   --help            this text`;
 
@@ -35,10 +37,12 @@ function parse() {
       options: {
         backend: { type: "string", default: "js" },
         group: { type: "string" },
-        filter: { type: "string", default: "" },
+        filter: { type: "string", multiple: true, default: [""] },
         list: { type: "boolean", default: false },
         seed: { type: "string" },
         rounds: { type: "string" },
+        deadline: { type: "string" },
+        budget: { type: "string" },
         json: { type: "string" },
         help: { type: "boolean", default: false },
       },
@@ -63,12 +67,9 @@ async function main(): Promise<void> {
     console.log(help);
     return;
   }
-  const target = backends[options.backend];
-  if (!target) {
-    throw new UsageError(
-      `there is no backend "${options.backend}"; one of: ${Object.keys(backends).join(", ")}`,
-    );
-  }
+  const target = await loadBackend(options.backend).catch((error: Error) => {
+    throw new UsageError(error.message);
+  });
   const kinds = target.groups.filter((kind) => options.group === undefined || kind === options.group);
   if (kinds.length === 0) {
     throw new UsageError(
@@ -77,28 +78,42 @@ async function main(): Promise<void> {
   }
   const seed = integer("seed", options.seed, 0) ?? 1;
   const rounds = integer("rounds", options.rounds, 1);
-  const chosen = (kind: GroupKind): Case[] =>
-    cases.filter((c) => c.name.includes(options.filter) && applies(c, target, kind));
+  const deadlineMs = integer("deadline", options.deadline, 1);
+  const budget = integer("budget", options.budget, 1) ?? Number.POSITIVE_INFINITY;
+  const wanted = (kind: GroupKind): Case[] =>
+    cases.filter((c) => options.filter.some((text) => c.name.includes(text)) && applies(c, target, kind));
+  const status = target.backend.status();
   if (options.list) {
-    for (const kind of kinds) for (const c of chosen(kind)) console.log(`${target.name}/${kind} ${c.name}`);
+    for (const kind of kinds) for (const c of wanted(kind)) console.log(`${target.name}/${kind} ${c.name}`);
     return;
   }
-  const status = target.backend.status();
   if (!status.available)
     throw new UsageError(`${target.name} cannot run here: ${status.reason}; ${status.hint}`);
 
   const outcomes: Outcome[] = [];
+  const leftOut: string[] = [];
+  const write = () => {
+    if (options.json === undefined) return;
+    writeFileSync(options.json, `${JSON.stringify({ seed, outcomes, leftOut }, null, 2)}\n`);
+  };
   for (const kind of kinds) {
-    const runner = new Runner({ target, kind, seed, rounds });
-    for (const c of chosen(kind)) {
+    const runner = new Runner({ target, kind, seed, rounds, deadlineMs });
+    for (const c of wanted(kind)) {
+      const late = performance.now() > budget * 1000;
+      if (late || !fits(c, target)) {
+        leftOut.push(
+          `${late ? "no time" : `more than ${target.maxRanks} ranks`}: ${target.name}/${kind} ${c.name}`,
+        );
+        continue;
+      }
       const outcome = await runner.run(c);
       report(outcome);
       outcomes.push(outcome);
     }
     await runner.close();
+    write();
   }
-  if (options.json !== undefined)
-    writeFileSync(options.json, `${JSON.stringify({ seed, outcomes }, null, 2)}\n`);
+  for (const name of leftOut) console.log(`left out, ${name}`);
   const failed = outcomes.filter((o) => o.failure !== undefined).length;
   console.log(`${outcomes.length - failed} passed, ${failed} failed`);
   // A run that ran nothing has shown nothing.

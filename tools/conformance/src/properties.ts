@@ -46,33 +46,32 @@ const round: fc.Arbitrary<WorldRound> = fc.record(
   plain,
 );
 
-/** Random worlds. */
-export const world: fc.Arbitrary<World> = fc.record(
-  {
-    seed: fc.nat({ max: 2 ** 31 - 1 }),
-    ranks: fc.integer({ min: 1, max: MAX_RANKS }),
-    moreExperts: fc.nat({ max: 20 }),
-    topK: fc.integer({ min: 1, max: 10 }),
-    lanes: fc.constantFrom(1 as const, 2 as const),
-    drop: fc.boolean(),
-    rounds: fc.array(round, { minLength: MIN_ROUNDS, maxLength: MAX_ROUNDS, size: "max" }),
-  },
-  plain,
-);
-
-/** Rounds that a run plays unless `--rounds` says otherwise: ranks on threads cost more than ranks on one thread. */
-const DEFAULT_ROUNDS = { local: 2_000, threads: 250 } as const;
+/** Random worlds of at most so many ranks. */
+function worlds(maxRanks: number): fc.Arbitrary<World> {
+  return fc.record(
+    {
+      seed: fc.nat({ max: 2 ** 31 - 1 }),
+      ranks: fc.integer({ min: 1, max: Math.min(MAX_RANKS, maxRanks) }),
+      moreExperts: fc.nat({ max: 20 }),
+      topK: fc.integer({ min: 1, max: 10 }),
+      lanes: fc.constantFrom(1 as const, 2 as const),
+      drop: fc.boolean(),
+      rounds: fc.array(round, { minLength: MIN_ROUNDS, maxLength: MAX_ROUNDS, size: "max" }),
+    },
+    plain,
+  );
+}
 
 /** Time for making a failing world smaller. */
 const SHRINK_MS = 60_000;
 
 const randomWorlds: DrivenCase = {
   name: "properties: random worlds",
-  async drive({ kind, seed, rounds: target = DEFAULT_ROUNDS[kind], play }) {
+  async drive({ target, kind, seed, rounds: least = target.worldRounds[kind], play }) {
     let rounds = 0;
     let zeros = 0;
     let failedAt: number | undefined;
-    const property = fc.asyncProperty(world, async (w) => {
+    const property = fc.asyncProperty(worlds(target.maxRanks), async (w) => {
       // Worlds that hang take long to shrink; out of time, no smaller one counts as failing any more.
       if (failedAt !== undefined && performance.now() - failedAt > SHRINK_MS) return;
       try {
@@ -86,7 +85,7 @@ const randomWorlds: DrivenCase = {
         for (let rank = 0; rank < w.ranks; rank++) if ((r.idle >> rank) & 1 || r.counts[rank] === 0) zeros++;
       }
     });
-    await fc.assert(property, { seed, numRuns: Math.ceil(target / MIN_ROUNDS) });
+    await fc.assert(property, { seed, numRuns: Math.ceil(least / MIN_ROUNDS) });
     return `${rounds} rounds, ${zeros} times a rank without tokens`;
   },
 };

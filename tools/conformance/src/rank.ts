@@ -108,7 +108,8 @@ export class RankRun implements Context {
   }
 
   async create(over?: Partial<MoeAllToAllConfig>, options?: TestOptions): Promise<MoeAllToAll> {
-    const a2a = await this.target.backend.create({ ...this.config, ...over }, this.group, options);
+    const placed = { ...this.target.placement(this.rank), ...options };
+    const a2a = await this.target.backend.create({ ...this.config, ...over }, this.group, placed);
     this.#instances.push(new WeakRef(a2a));
     return a2a;
   }

@@ -26,7 +26,14 @@ const isDriven = (c: Case): c is Exclude<Case, RankCase> => "drive" in c;
 /** Whether a case says anything about this backend in this kind of group. */
 export function applies(c: Case, target: BackendUnderTest, kind: GroupKind): boolean {
   if (c.groups && !c.groups.includes(kind)) return false;
-  return isDriven(c) || c.devices === undefined || c.devices.includes(target.device);
+  if (isDriven(c)) return true;
+  const has = { ...target.traits, ...(target.cuda ? { cuda: true } : {}) } as Record<string, boolean>;
+  return Object.entries(c.needs ?? {}).every(([trait, value]) => has[trait] === value);
+}
+
+/** Whether the backend has room for the case's ranks here. */
+export function fits(c: Case, target: BackendUnderTest): boolean {
+  return isDriven(c) || c.ranks <= target.maxRanks;
 }
 
 /** Runs cases against one backend in one kind of group. */
@@ -35,6 +42,7 @@ export class Runner {
   readonly #kind: GroupKind;
   readonly #seed: number;
   readonly #rounds: number | undefined;
+  readonly #deadlineMs: number;
   readonly #pool = new Pool();
 
   constructor(options: {
@@ -42,11 +50,14 @@ export class Runner {
     readonly kind: GroupKind;
     readonly seed?: number;
     readonly rounds?: number | undefined;
+    /** For cases without a deadline of their own. */
+    readonly deadlineMs?: number | undefined;
   }) {
     this.#target = options.target;
     this.#kind = options.kind;
     this.#seed = options.seed ?? 1;
     this.#rounds = options.rounds;
+    this.#deadlineMs = options.deadlineMs ?? DEADLINE_MS;
   }
 
   async run(c: Case): Promise<Outcome> {
@@ -56,6 +67,7 @@ export class Runner {
     try {
       if (isDriven(c)) {
         note = await c.drive({
+          target: this.#target,
           kind: this.#kind,
           seed: this.#seed,
           rounds: this.#rounds,
@@ -164,7 +176,7 @@ export class Runner {
     where: (rank: number) => string,
     end: () => Promise<void>,
   ): Promise<readonly RankResult[]> {
-    const limit = c.deadlineMs ?? DEADLINE_MS;
+    const limit = c.deadlineMs ?? this.#deadlineMs;
     const done = new Map<number, RankResult>();
     const all = Promise.all(
       pending.map(async (p) => {

@@ -1,16 +1,15 @@
 import { parentPort } from "node:worker_threads";
 import { joinThreadGroup } from "@moe-a2a/core";
-import { backends } from "./backends.js";
+import { loadBackend } from "./backends.js";
 import { rankCase } from "./cases/index.js";
 import { type Job, writeNote } from "./pool.js";
-import { RankRun, RoundStore } from "./rank.js";
+import { type RankResult, RankRun, RoundStore } from "./rank.js";
 
-// One job after another: each is one rank of one case.
-parentPort?.on("message", (job: Job) => {
-  const target = backends[job.backend];
-  if (!target) throw new Error(`no backend named ${job.backend}`);
-  const run = { target, kind: "threads" as const, case: rankCase(job.case), seed: job.seed };
+/** One rank of one case. */
+async function runJob(job: Job): Promise<RankResult> {
   const group = joinThreadGroup(job.ticket);
+  const target = await loadBackend(job.backend);
+  const run = { target, kind: "threads" as const, case: rankCase(job.case), seed: job.seed };
   const rank = new RankRun(run, group, new RoundStore(1), {
     note: (where) => writeNote(job.note, where),
     async die(how) {
@@ -21,9 +20,13 @@ parentPort?.on("message", (job: Job) => {
       throw new Error("the thread was not terminated");
     },
   });
-  void rank.execute().then(async (result) => {
-    // Rejections nobody handles end the thread in the meantime, which is this case's failure.
-    await new Promise(setImmediate);
-    parentPort?.postMessage(result);
-  });
+  const result = await rank.execute();
+  // Rejections nobody handles end the thread in the meantime, which is this case's failure.
+  await new Promise(setImmediate);
+  return result;
+}
+
+// One job after another.
+parentPort?.on("message", (job: Job) => {
+  void runJob(job).then((result) => parentPort?.postMessage(result));
 });

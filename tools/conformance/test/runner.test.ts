@@ -6,10 +6,10 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import type * as Suite from "../src/index.js";
 
-const { backends, rankCase, Runner }: typeof Suite = await import(
+const { loadBackend, rankCase, Runner }: typeof Suite = await import(
   new URL("../dist/index.js", import.meta.url).href
 );
-const target = backends.js!;
+const target = await loadBackend("js");
 const simple = rankCase("zero tokens: on all ranks but one");
 const slow = rankCase(
   "faults: a rank that comes late, but in time, is waited for, and the report says how long",

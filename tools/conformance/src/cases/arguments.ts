@@ -16,7 +16,7 @@ type Make = MoeAllToAll["empty"];
 interface Mistake {
   readonly name: string;
   /** Where it is a mistake; default everywhere. */
-  readonly devices?: RankCase["devices"];
+  readonly needs?: RankCase["needs"];
   /** Of an input of 3 tokens in a round of 4 slots. */
   readonly change: (make: Make, good: DispatchInput) => Record<string, unknown>;
   readonly code: ErrorCode;
@@ -52,6 +52,15 @@ const capacity = (
   says: [value, limit, ...says],
 });
 
+/** The tensor with something else about it. Tensors need not own their fields, so that spreading them would not do. */
+const like = ({ dtype, shape, device, data }: Tensor, over: Record<string, unknown>): unknown => ({
+  dtype,
+  shape,
+  device,
+  data,
+  ...over,
+});
+
 const ids = "tokenSelectedExperts";
 const payload =
   (change: (make: Make, good: readonly Tensor[]) => readonly unknown[]): Mistake["change"] =>
@@ -82,7 +91,7 @@ const mistakes: readonly Mistake[] = [
     ...argument("numLocalTokens in memory", "numLocalTokens", ["an object"], (make) => ({
       numLocalTokens: make("int32", [1]),
     })),
-    devices: ["cpu"],
+    needs: { countInMemory: false },
   },
   ...[-1, 1.5, "4"].map((value) =>
     argument(`runtimeMaxTokensPerRank ${value}`, "runtimeMaxTokensPerRank", [String(value)], () => ({
@@ -100,11 +109,14 @@ const mistakes: readonly Mistake[] = [
   argument("no ids", ids, ["undefined"], () => ({ [ids]: undefined })),
   argument("ids that are no tensor", ids, ["an array of 2", "not a tensor"], () => ({ [ids]: [0, 1] })),
   argument("ids of another device", ids, ["device"], (make) => ({
-    [ids]: { ...make("int32", [3, 2]), device: { type: "tpu", id: 0 } },
+    [ids]: like(make("int32", [3, 2]), { device: { type: "tpu", id: 0 } }),
   })),
-  argument("ids with fewer elements than their shape", ids, [5, /\[3, 2\]/], (make) => ({
-    [ids]: { ...make("int32", [5, 1]), shape: [3, 2] },
-  })),
+  {
+    ...argument("ids with fewer elements than their shape", ids, [5, /\[3, 2\]/], (make) => ({
+      [ids]: like(make("int32", [5, 1]), { shape: [3, 2] }),
+    })),
+    needs: { tensorsKnowTheirLength: true },
+  },
   argument(
     "no payloads",
     "payloads",
@@ -146,7 +158,7 @@ const mistakes: readonly Mistake[] = [
     "a payload of an unknown dtype",
     "payloads[2]",
     ["float64"],
-    payload((make, [a, b]) => [a, b, { ...make("float32", [3, 2]), dtype: "float64" }]),
+    payload((make, [a, b]) => [a, b, like(make("float32", [3, 2]), { dtype: "float64" })]),
   ),
   argument(
     "more bytes per token than planned",
@@ -181,11 +193,11 @@ const mistakes: readonly Mistake[] = [
 ];
 
 /** Refused by the call itself, on one rank; the same call put right then meets the peers in the same round. */
-const refusedDispatches: RankCase[] = mistakes.map(({ name, devices, change, code, fields, says }) => ({
+const refusedDispatches: RankCase[] = mistakes.map(({ name, needs, change, code, fields, says }) => ({
   name: `arguments: ${name}`,
   ranks,
   config,
-  ...(devices ? { devices } : {}),
+  ...(needs ? { needs } : {}),
   async run(context: Context) {
     const a2a = await context.create();
     const made = context.round(0, round([3, 3, 3], { stats: 3 }));

@@ -1,7 +1,6 @@
 import type { CombineDType, MoeAllToAll } from "@moe-a2a/core";
 import type { Context, RankCase } from "../case.js";
 import { fails, rejects, same } from "../check.js";
-import { Flight } from "../flight.js";
 import type { PayloadSpec, RoundSpec } from "../round.js";
 import { each, setUp } from "./common.js";
 
@@ -118,15 +117,16 @@ const inDispatch: RankCase[] = differences.flatMap(({ name, field, usual, strang
       const own = rank === 1 ? { counts, ...strange } : { counts, ...usual };
       // Each rank's own belief; the oracle has nothing to say about such a round.
       const made = context.round(`disagreement/${rank === 1}`, { ...round(counts), ...own });
-      const input = await Flight.input(a2a, made, context.target);
       context.at("disagreeing dispatch");
-      const dispatch = a2a.dispatch(input);
+      const flight = await context.launch(a2a, made);
+      const { dispatch } = flight;
       const error = await rejects("ready()", dispatch.ready(), "ERR_MOE_A2A_MISMATCH", {
         fields: { field },
         says: [field, ...values.map((value, r) => `rank ${r}: ${JSON.stringify(value)}`)],
       });
       same("values by rank", error.values, values);
       await rejects("ready() again", dispatch.ready(), "ERR_MOE_A2A_MISMATCH", { fields: { field } });
+      await flight.expectNothing();
       await recover(context, a2a);
     },
   })),

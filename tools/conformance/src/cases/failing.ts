@@ -11,8 +11,6 @@ export async function sticky(
   spec: RoundSpec,
   code: ErrorCode,
 ): Promise<void> {
-  // Elsewhere the call may enqueue what then fails.
-  if (context.target.device !== "cpu") return;
   const input = await Flight.input(a2a, context.round("on a failed instance", spec), context.target);
   throws("dispatch on a failed instance", () => a2a.dispatch(input), "ERR_MOE_A2A_STATE", {
     fields: { state: "failed" },

@@ -84,7 +84,7 @@ function refused(id: number): RankCase {
         bad[2 * 3 + 1] = id;
         await a2a.write(input.tokenSelectedExperts, bad);
       }
-      if (context.target.device === "cpu") {
+      if (context.target.traits.callsSeeMemory) {
         if (rank === 1) {
           throws("dispatch with the id", () => a2a.dispatch(input), "ERR_MOE_A2A_EXPERT_ID", expected);
         }
@@ -105,7 +105,7 @@ const firstInvalid: RankCase = (() => {
     name: "ids: of several that are no expert's, one is reported, and nothing was sent",
     ranks: 2,
     config,
-    devices: ["cpu"],
+    needs: { callsSeeMemory: true },
     async run(context) {
       const a2a = await context.create();
       const good = context.round("good", round([4, 4]));
@@ -128,6 +128,46 @@ const firstInvalid: RankCase = (() => {
   };
 })();
 
+/** What only the device sees is told to everybody: of several ids the first, wherever its block runs. */
+const firstInvalidInMemory: RankCase = (() => {
+  const tokens = 300;
+  const { config, round } = setUp({ ranks: 3, tokens, experts: 9, topK: 4 });
+  return {
+    name: "ids: of several that are no expert's, the first in memory is reported on every rank",
+    ranks: 3,
+    config,
+    needs: { callsSeeMemory: false },
+    async run(context) {
+      const a2a = await context.create();
+      const good = context.round("good", round([tokens, 7, 0]));
+      for (const [attempt, first] of [
+        [0, 0],
+        [31, 3],
+        [32, 0],
+        [271, 2],
+      ].entries()) {
+        context.at(`attempt ${attempt}`);
+        const [token, k] = first as [number, number];
+        const input = await Flight.input(a2a, good, context.target);
+        if (context.rank === 0) {
+          const bad = good.inputs[0]!.tokenSelectedExperts.data.slice() as Int32Array;
+          bad[token * 4 + k] = 9 + attempt;
+          for (let later = token + 1; later < tokens; later += 13) bad[later * 4 + (later % 4)] = -2 - later;
+          await a2a.write(input.tokenSelectedExperts, bad);
+        }
+        const flight = await context.launch(a2a, good, { input });
+        await rejects("ready()", flight.dispatch.ready(), "ERR_MOE_A2A_EXPERT_ID", {
+          fields: { rank: 0, token, k, id: 9 + attempt },
+          says: ["rank 0", `[${token}, ${k}]`],
+        });
+        await flight.expectNothing();
+        await a2a.reset();
+        await context.play(a2a, good, vary(context, attempt));
+      }
+    },
+  };
+})();
+
 export const ids: readonly RankCase[] = [
   padding,
   dropped,
@@ -136,4 +176,5 @@ export const ids: readonly RankCase[] = [
   otherPayload,
   ...[-2, 7, 2 ** 31 - 1, -(2 ** 31)].map(refused),
   firstInvalid,
+  firstInvalidInMemory,
 ];

@@ -1,6 +1,6 @@
 import type { MoeAllToAll } from "@moe-a2a/core";
 import type { Context, RankCase } from "../case.js";
-import { expectError, rejects, same, throws } from "../check.js";
+import { expectError, fails, rejects, same, throws } from "../check.js";
 import { Flight } from "../flight.js";
 import type { RoundSpec } from "../round.js";
 import { each, type Setup, setUp, vary } from "./common.js";
@@ -147,10 +147,10 @@ function leftOut(): RankCase {
   };
 }
 
-/** On the CPU the call itself fails; elsewhere the round may. */
-async function stateOf(context: Context, call: () => Promise<unknown>): Promise<void> {
-  if (context.target.device === "cpu") throws("dispatch() of a left-out rank", call, "ERR_MOE_A2A_STATE");
-  else await rejects("round of a left-out rank", call(), "ERR_MOE_A2A_STATE");
+/** The call itself fails, or the round where the call cannot know. */
+async function stateOf({ target }: Context, call: () => Promise<unknown>): Promise<void> {
+  if (target.traits.callsSeeMemory) throws("dispatch() of a left-out rank", call, "ERR_MOE_A2A_STATE");
+  else await fails("round of a left-out rank", async () => call(), "ERR_MOE_A2A_STATE");
 }
 
 const refused: RankCase = (() => {

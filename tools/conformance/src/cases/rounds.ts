@@ -1,11 +1,9 @@
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import type { Context, RankCase } from "../case.js";
 import { check, same } from "../check.js";
 import type { Flight } from "../flight.js";
 import { Random } from "../random.js";
 import type { RoundSpec } from "../round.js";
-import { each, rounds, setUp, sleep, vary } from "./common.js";
+import { each, rounds, setUp, vary } from "./common.js";
 
 /** Rounds whose counts, m, payloads and routing change each time, from a seed. */
 function changing(
@@ -233,20 +231,6 @@ const instances: RankCase = (() => {
   };
 })();
 
-const gc = (): void => {
-  setFlagsFromString("--expose-gc");
-  (runInNewContext("gc") as () => void)();
-};
-
-/** Bytes of array buffers that are alive on this thread. */
-async function liveBytes(): Promise<number> {
-  for (let i = 0; i < 4; i++) {
-    gc();
-    await sleep(5);
-  }
-  return process.memoryUsage().arrayBuffers;
-}
-
 const churn: RankCase = (() => {
   const ranks = 3;
   const tokens = 16;
@@ -272,13 +256,13 @@ const churn: RankCase = (() => {
         if (turn % 3) await a2a.close();
         else await a2a[Symbol.asyncDispose]();
         await context.barrier();
-        if (turn === 7) before = await liveBytes();
+        if (turn === 7) before = await context.target.memoryInUse();
         if (turn === turns - 1) {
-          const grown = (await liveBytes()) - before;
+          const grown = (await context.target.memoryInUse()) - before;
           const created = totalBytes * (turns - 8);
           check(
             grown < created / 4,
-            `array buffers grew by ${grown} bytes after instances of ${created} bytes were closed`,
+            `memory in use grew by ${grown} bytes after instances of ${created} bytes were closed`,
           );
         }
       }

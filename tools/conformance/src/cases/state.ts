@@ -9,11 +9,10 @@ const { config, round } = setUp({ ranks, tokens: 4, maxExpertStats: 2, timeoutMs
 const busy = round([3, 0, 4], { stats: 2 });
 const next = round([0, 4, 1], { stats: 2 });
 
-/** On a GPU what a round shows may be used at once, in stream order; these say what holds on the CPU. */
-const onCpu = { ranks, config, devices: ["cpu"] } as const;
+const common = { ranks, config } as const;
 
 const noFreeLane: RankCase[] = ([1, 2] as const).map((roundsInFlight) => ({
-  ...onCpu,
+  ...common,
   name: `state: dispatch without a free lane, ${roundsInFlight} in all`,
   config: { ...config, roundsInFlight },
   async run(context) {
@@ -40,7 +39,8 @@ const noFreeLane: RankCase[] = ([1, 2] as const).map((roundsInFlight) => ({
 }));
 
 const beforeReady: RankCase = {
-  ...onCpu,
+  ...common,
+  needs: { gatedByReady: true },
   name: "state: nothing can be read or combined before ready()",
   async run(context) {
     const a2a = await context.create();
@@ -74,7 +74,7 @@ const beforeReady: RankCase = {
 };
 
 const combineTwice: RankCase = {
-  ...onCpu,
+  ...common,
   name: "state: a dispatch combines once",
   async run(context) {
     const a2a = await context.create();
@@ -91,7 +91,7 @@ const combineTwice: RankCase = {
 };
 
 const readyAgain: RankCase = {
-  ...onCpu,
+  ...common,
   name: "state: ready() may be called again, also several times at once",
   async run(context) {
     const a2a = await context.create();
@@ -131,7 +131,7 @@ const blocking: RankCase = {
 };
 
 const afterClose: RankCase = {
-  ...onCpu,
+  ...common,
   name: "state: after close() nothing is allowed but close()",
   async run(context) {
     const a2a = await context.create();
@@ -151,7 +151,7 @@ const afterClose: RankCase = {
 };
 
 const closeWhileWaiting: RankCase = {
-  ...onCpu,
+  ...common,
   name: "state: close() and reset() give up this rank's own rounds in flight",
   async run(context) {
     const a2a = await context.create();
