@@ -1,4 +1,7 @@
 import { defineConfig } from "tsup";
 import { program } from "../../tsup.base.js";
 
-export default defineConfig({ ...program, entry: ["src/main.ts", "src/worker.ts", "src/index.ts"] });
+export default defineConfig({
+  ...program,
+  entry: ["src/main.ts", "src/worker.ts", "src/soak-main.ts", "src/soak-worker.ts", "src/index.ts"],
+});

@@ -8,6 +8,7 @@ import {
   type OracleInput,
   oracleCombine,
   oracleDispatch,
+  type Tensor,
   tensor,
 } from "@moe-a2a/core";
 import { Random } from "./random.js";
@@ -179,8 +180,41 @@ function makeExpertOutput(
 
 /** Makes a round from a seed: the same on every rank and thread. */
 export function makeRound(config: MoeAllToAllConfig, spec: RoundSpec, seed: string): Round {
-  const slots = spec.slots ?? config.maxTokensPerRank;
   const inputs = spec.counts.map((_, rank) => makeInput(config, spec, rank, new Random(seed, "input", rank)));
+  return complete(config, spec, inputs, seed);
+}
+
+/** The first rows of a tensor, in its memory. */
+export function firstRows<T extends Tensor>({ dtype, shape, device, data }: T, rows: number): T {
+  const width = shape[1] as number;
+  const part = typeof data === "bigint" ? data : (data as Uint8Array).subarray(0, rows * width);
+  return { dtype, shape: [rows, width], device, data: part } as unknown as T;
+}
+
+/** A round of the first tokens of another, among these ranks. */
+export function shortened(
+  config: MoeAllToAllConfig,
+  { spec, inputs }: Round,
+  counts: readonly number[],
+  active: readonly number[] | undefined,
+  seed: string,
+): Round {
+  const short = inputs.map(({ tokenSelectedExperts, payloads, ...rest }, rank) => ({
+    ...rest,
+    tokenSelectedExperts: firstRows(tokenSelectedExperts, counts[rank]!),
+    payloads: payloads.map((p) => firstRows(p, counts[rank]!)),
+  }));
+  return complete(config, { ...spec, counts, active }, short, seed);
+}
+
+/** What the oracle makes of it all. */
+function complete(
+  config: MoeAllToAllConfig,
+  spec: RoundSpec,
+  inputs: readonly OracleInput[],
+  seed: string,
+): Round {
+  const slots = spec.slots ?? config.maxTokensPerRank;
   const active = (rank: number): boolean => spec.active?.includes(rank) ?? true;
   const dispatched = oracleDispatch({
     config,
