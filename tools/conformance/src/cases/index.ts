@@ -6,6 +6,9 @@ import { badInputs } from "./arguments.js";
 import { badOutputs } from "./arguments-of-combine.js";
 import { combine } from "./combine.js";
 import { creation } from "./creation.js";
+import { cudaGraphs } from "./cuda-graphs.js";
+import { cudaMappings } from "./cuda-mappings.js";
+import { cudaStreams } from "./cuda-streams.js";
 import { departures } from "./departures.js";
 import { determinism } from "./determinism.js";
 import { disagreement } from "./disagreement.js";
@@ -43,6 +46,9 @@ const rankCases: readonly RankCase[] = [
   ...state,
   ...determinism,
   ...signals,
+  ...cudaStreams,
+  ...cudaGraphs,
+  ...cudaMappings,
 ];
 
 const byName = new Map(rankCases.map((c) => [c.name, c]));
