@@ -72,6 +72,8 @@ export class Moe {
       },
       { dpGlobalNumTokens: tokensByRank },
     );
+    // On a GPU only this tells of a round that failed: what it left looks like an empty one.
+    await output.ready();
     const { moeOutput } = output;
     if (!moeOutput) throw new Error("the dispatcher gave no place for the experts' results");
 
