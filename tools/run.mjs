@@ -47,6 +47,11 @@ const turbo = (tasks) => `pnpm exec turbo run ${tasks} ${quiet}`;
 const node = (script) => run(process.execPath, [script, ...args], script);
 const bin = (name, ...words) => run(process.execPath, [`node_modules/${name}`, ...words, ...args], name);
 
+const report = (...words) => {
+  prepare(`${install} && ${turbo("build --filter=@moe-a2a-tools/gpu")}`);
+  run(process.execPath, ["tools/gpu/dist/report-main.js", ...words, ...args], "report");
+};
+
 const tasks = {
   start: () => {
     prepare(`${install} && ${turbo("build --filter=@moe-a2a-tools/demo")}`);
@@ -72,6 +77,13 @@ const tasks = {
   },
   // Needs nothing of the workspace.
   model: () => node("tools/model/main.mjs"),
+  "gpu:bundle": () => {
+    withPnpm(`${install} && ${turbo("build")}`);
+    run(process.execPath, ["tools/build-native.mjs"], "build:native");
+    node("tools/gpu/dist/bundle-main.js");
+  },
+  "gpu:report": () => report(),
+  "gpu:check": () => report("check"),
   "check:packages": () => {
     prepare(`${install} && ${turbo("build --filter=./packages/*")}`);
     withPnpm("node tools/check-packages.mjs");

@@ -1,0 +1,281 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { ExecResult, Executor } from "./exec.js";
+import type { StepResult } from "./report.js";
+
+/** What a step has to work with. */
+export interface StepContext {
+  /** The bundle's folder, unpacked. */
+  readonly bundle: string;
+  readonly exec: Executor;
+  /** Seconds that are left for the whole run. */
+  left(): number;
+  readonly gpus: number;
+  readonly options: RunOptions;
+  /** What the probe of this run measured, once it has. */
+  probe: Probe | undefined;
+  /** A file that the step's program may write. */
+  scratch(name: string): string;
+}
+
+export interface RunOptions {
+  readonly soakRounds: number;
+  readonly replays: number;
+  readonly worldRounds: number | undefined;
+  readonly filters: readonly string[];
+  readonly samples: number;
+}
+
+export interface Probe {
+  readonly storeGBs: number;
+}
+
+type Outcome = Omit<StepResult, "name" | "seconds">;
+
+/** A step, with the seconds that it gets at most. */
+export interface Step {
+  readonly limit: number;
+  run(context: StepContext, limit: number): Promise<Outcome>;
+}
+
+const app = (context: StepContext, tool: string): string => join(context.bundle, "app/tools", tool, "dist");
+
+/** What a program's end means, where its exit code tells. */
+function judge({ code, tail }: ExecResult): Outcome {
+  if (code === undefined) return { status: "timeout", detail: tail };
+  return code === 0 ? { status: "passed" } : { status: "failed", detail: tail };
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+const readJson = (file: string): unknown =>
+  existsSync(file) ? parseJson(readFileSync(file, "utf8")) : undefined;
+
+const probe: Step = {
+  limit: 60,
+  async run(context, limit) {
+    const result = await context.exec.run(join(context.bundle, "bin/probe"), [], limit);
+    const figures = parseJson(result.stdout);
+    context.probe = figures as Probe | undefined;
+    return { ...judge(result), figures };
+  },
+};
+
+/** How the tests of `kernels/` are run: every mapping, more ranks than GPUs, delays, few and very many blocks. */
+function nativeRuns(gpus: number): string[][] {
+  const ranks = String(Math.max(2, gpus));
+  const rounds = (...options: string[]) => ["rounds_test", "--ranks", ranks, ...options];
+  return [
+    ["host_test"],
+    ["c_api_test"],
+    ["rounds_test", "--ranks", "1"],
+    ...[1, 2].map((kind) => rounds("--kind", String(kind), "--hidden", "72", "--capacity", "300")),
+    ...[2, 7, 64].map((splits) => rounds("--kind", "2", "--splits", String(splits), "--hidden", "4096")),
+    ...[1, 2].map((by) => rounds("--slots-by", String(by), "--tile", "1", "--capacity", "2000")),
+    rounds("--blocks", "1"),
+    rounds("--blocks", "20000", "--tile", "1", "--capacity", "600"),
+    rounds("--device-count", "1", "--rounds", "200"),
+    rounds("--delays", "300000"),
+    ["rounds_test", "--ranks", String(3 * gpus), "--rounds", "30"],
+  ];
+}
+
+/** The C and CUDA programs that test `kernels/` by themselves. */
+const native: Step = {
+  limit: 120,
+  async run(context, limit) {
+    const programs = nativeRuns(context.gpus);
+    const end = performance.now() + limit * 1000;
+    const failures: string[] = [];
+    let timeout = false;
+    for (const [program, ...options] of programs) {
+      const file = join(context.bundle, "bin/native", program!);
+      // One that hangs leaves time for the others.
+      const seconds = Math.min(30, (end - performance.now()) / 1000);
+      const result = await context.exec.run(file, options, seconds);
+      timeout ||= result.code === undefined;
+      const last = result.tail.trim().split("\n").at(-1);
+      if (result.code !== 0) failures.push(`${program} ${options.join(" ")}: ${last}`);
+    }
+    const cases = { passed: programs.length - failures.length, failed: failures.length, leftOut: 0 };
+    if (failures.length === 0) return { status: "passed", cases };
+    return { status: timeout ? "timeout" : "failed", cases, detail: failures.join("\n") };
+  },
+};
+
+/** Tests of packages/cuda that need a GPU. */
+const tests: Step = {
+  limit: 120,
+  async run(context, limit) {
+    const folder = join(context.bundle, "app/tests");
+    const files = existsSync(folder) ? readdirSync(folder).filter((f) => f.endsWith(".test.js")) : [];
+    if (files.length === 0) return { status: "skipped", detail: "the bundle holds none" };
+    const args = ["--test", "--test-reporter=tap", "--test-concurrency=1"];
+    const result = await context.exec.run(
+      process.execPath,
+      [...args, ...files.map((f) => join(folder, f))],
+      limit,
+    );
+    const count = (what: string) =>
+      Number(new RegExp(`^# ${what} (\\d+)`, "m").exec(result.stdout)?.[1] ?? 0);
+    return {
+      ...judge(result),
+      cases: { passed: count("pass"), failed: count("fail"), leftOut: count("skipped") },
+    };
+  },
+};
+
+/** What a run of the conformance tool printed: counts even where it was ended half-way. */
+function conformanceOutcome(result: ExecResult, file: string): Outcome {
+  const lines = result.stdout.split("\n");
+  const starting = (word: string) => lines.filter((line) => line.startsWith(word));
+  const failed = starting("FAIL ");
+  const leftOut = starting("left out").concat(starting("not run"));
+  const details = readJson(file) as { leftOut?: string[] } | undefined;
+  const outcome = judge(result);
+  return {
+    ...outcome,
+    cases: { passed: starting("ok ").length, failed: failed.length, leftOut: leftOut.length },
+    ...(failed.length > 0 ? { detail: failed.join("\n") } : {}),
+    ...(details?.leftOut?.length ? { figures: { leftOut: details.leftOut } } : {}),
+  };
+}
+
+function conformance(group: "local" | "threads"): Step {
+  return {
+    limit: 200,
+    async run(context, limit) {
+      const file = context.scratch(`conformance-${group}.json`);
+      const { worldRounds, filters } = context.options;
+      const args = ["--backend", "cuda", "--group", group, "--json", file, "--budget", String(limit - 10)];
+      if (worldRounds !== undefined) args.push("--rounds", String(worldRounds));
+      for (const filter of filters) args.push("--filter", filter);
+      const result = await context.exec.run(
+        process.execPath,
+        [join(app(context, "conformance"), "main.js"), ...args],
+        limit,
+      );
+      return conformanceOutcome(result, file);
+    },
+  };
+}
+
+const soak: Step = {
+  limit: 240,
+  async run(context, limit) {
+    const { soakRounds, replays } = context.options;
+    const args = ["--backend", "cuda", "--ranks", String(Math.max(2, context.gpus))];
+    args.push("--rounds", String(soakRounds), "--replays", String(replays), "--seconds", String(limit - 15));
+    const program = join(app(context, "conformance"), "soak-main.js");
+    const result = await context.exec.run(process.execPath, [program, ...args], limit);
+    return { ...judge(result), figures: parseJson(result.stdout.trim().split("\n").at(-1) ?? "") };
+  },
+};
+
+/** Cases that touch every kind of memory access, in shapes that stand a hundredfold slowdown. */
+const SANITIZED = [
+  "zero tokens: on a single rank",
+  "shapes: 2 ranks, 5 × 8",
+  "statistics: 32 values from 2 ranks",
+  "ids: padding slots of the named payload hold -3, 2 ranks",
+  "experts: 2 ranks, 7 experts",
+  "combine: bfloat16 256 + 1 is a tie",
+];
+
+function sanitizer(tool: string): Step {
+  return {
+    limit: 100,
+    async run(context, limit) {
+      const program = join(app(context, "conformance"), "main.js");
+      const filters = SANITIZED.flatMap((name) => ["--filter", name]);
+      const args = ["--tool", tool, "--target-processes", "all", "--error-exitcode", "99", process.execPath];
+      // Calls that fail are the backend's own affair, which it handles or reports.
+      if (tool === "memcheck") args.splice(2, 0, "--report-api-errors", "no");
+      // A thread per rank: a launch that the tool makes wait then holds up its own rank alone.
+      const suite = [program, "--backend", "cuda", "--group", "threads", "--deadline", "60000", ...filters];
+      const result = await context.exec.run("compute-sanitizer", [...args, ...suite], limit);
+      const errors = [...result.stdout.matchAll(/(?:ERROR|RACECHECK) SUMMARY: (\d+)/g)].map((m) =>
+        Number(m[1]),
+      );
+      const outcome = conformanceOutcome(result, "");
+      return errors.length === 0 && outcome.status === "passed"
+        ? { ...outcome, status: "failed", detail: "compute-sanitizer gave no summary" }
+        : { ...outcome, figures: { errors } };
+    },
+  };
+}
+
+const bench: Step = {
+  limit: 150,
+  async run(context, limit) {
+    const file = context.scratch("bench.json");
+    const args = [
+      "--ranks",
+      String(context.gpus),
+      "--samples",
+      String(context.options.samples),
+      "--json",
+      file,
+    ];
+    if (context.probe) args.push("--store-gbs", String(context.probe.storeGBs));
+    const program = join(app(context, "gpu"), "bench-main.js");
+    const result = await context.exec.run(process.execPath, [program, ...args], limit);
+    return { ...judge(result), figures: readJson(file) };
+  },
+};
+
+const demo: Step = {
+  limit: 60,
+  async run(context, limit) {
+    const program = join(app(context, "demo"), "main.js");
+    const result = await context.exec.run(process.execPath, [program], limit);
+    const last = result.stdout.trim().split("\n").at(-1) ?? "";
+    const good = /^OK .* zeroTokenRankSteps=[1-9]\d* mismatches=0 backend=cuda$/.test(last);
+    const outcome = judge(result);
+    if (outcome.status === "passed" && !good) return { status: "failed", detail: last };
+    return { ...outcome, figures: { last } };
+  },
+};
+
+/** In the order in which they run: what others build on first. */
+export const steps: Readonly<Record<string, Step>> = {
+  probe,
+  native,
+  tests,
+  "conformance-local": conformance("local"),
+  "conformance-threads": conformance("threads"),
+  demo,
+  bench,
+  soak,
+  memcheck: sanitizer("memcheck"),
+  racecheck: sanitizer("racecheck"),
+  synccheck: sanitizer("synccheck"),
+};
+
+const groups: Readonly<Record<string, readonly string[]>> = {
+  all: Object.keys(steps),
+  conformance: ["conformance-local", "conformance-threads"],
+  sanitizer: ["memcheck", "racecheck", "synccheck"],
+};
+
+/**
+ * Steps by name or by group.
+ *
+ * @throws where there is none of that name
+ */
+export function chooseSteps(text: string): string[] {
+  const names = text.split(",").flatMap((name) => {
+    if (!groups[name] && !steps[name]) {
+      const known = [...Object.keys(groups), ...Object.keys(steps)].join(", ");
+      throw new Error(`there is no step "${name}"; one of: ${known}`);
+    }
+    return groups[name] ?? [name];
+  });
+  return Object.keys(steps).filter((name) => names.includes(name));
+}

@@ -1,0 +1,13 @@
+import { defineConfig } from "tsup";
+import { program } from "../../tsup.base.js";
+
+export default defineConfig({
+  ...program,
+  entry: [
+    "src/report-main.ts",
+    "src/run-main.ts",
+    "src/bundle-main.ts",
+    "src/bench/bench-main.ts",
+    "src/bench/bench-worker.ts",
+  ],
+});
