@@ -81,6 +81,9 @@ class Addon : public Napi::Addon<Addon> {
       InstanceMethod("takeEvent", &Addon::TakeEvent),
       InstanceMethod("giveEvent", &Addon::GiveEvent),
       InstanceMethod("recordEvent", &Addon::RecordEvent),
+      InstanceMethod("createTimer", &Addon::CreateTimer),
+      InstanceMethod("destroyTimer", &Addon::DestroyTimer),
+      InstanceMethod("elapsed", &Addon::Elapsed),
       InstanceMethod("streamWait", &Addon::StreamWait),
       InstanceMethod("waitFor", &Addon::WaitFor),
       InstanceMethod("cancel", &Addon::Cancel),
@@ -108,7 +111,11 @@ class Addon : public Napi::Addon<Addon> {
       if (!rank->busy && rank->handle() != nullptr) moe_a2a_stop(rank->handle(), 0);
     }
     waiter_.shutDown();
-    for (auto &[id, rank] : ranks_) rank->close(false);
+    for (auto &[id, rank] : ranks_) {
+      rank->close(false);
+      rank->busy = false;
+      giveDeferred(*rank);
+    }
     ranks_.clear();
     waiter_.endWaits();
     for (const auto &[token, copy] : downloads_) StagingPool::instance().give(copy.bytes, copy.staged);
@@ -134,7 +141,18 @@ class Addon : public Napi::Addon<Addon> {
   // Runs a task that has the rank to itself.
   Napi::Value Occupy(Rank &rank, std::function<int32_t()> task) {
     rank.busy = true;
-    return Napi::Number::New(env_, waiter_.run(std::move(task), [&rank] { rank.busy = false; }));
+    return Napi::Number::New(env_, waiter_.run(std::move(task), [&rank] {
+      rank.busy = false;
+      giveDeferred(rank);
+    }));
+  }
+
+  static void giveDeferred(Rank &rank) {
+    for (const uint64_t address : rank.deferred) {
+      if (rank.isOpen()) rank.release(address);
+      else DevicePool::instance().give(address, 0);
+    }
+    rank.deferred.clear();
   }
 
   Napi::Value Listen(const Napi::CallbackInfo &info) {
@@ -253,7 +271,10 @@ class Addon : public Napi::Addon<Addon> {
     if (rank.busy) throw Napi::Error::New(info.Env(), "the rank is busy");
     const bool announce = info[1].ToBoolean().Value();
     rank.busy = true;
-    const uint32_t token = waiter_.run([&rank, announce] { return rank.close(announce); }, [this, id] { ranks_.erase(id); });
+    const uint32_t token = waiter_.run([&rank, announce] { return rank.close(announce); }, [this, &rank, id] {
+      giveDeferred(rank);
+      ranks_.erase(id);
+    });
     return Napi::Number::New(info.Env(), token);
   }
 
@@ -420,8 +441,10 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value Release(const Napi::CallbackInfo &info) {
     const uint64_t address = handle(info, 1);
     if (tensors_.erase(address) == 0) return info.Env().Undefined();
-    const auto rank = ranks_.find(uint32(info, 0));
-    if (rank != ranks_.end() && rank->second->isOpen()) rank->second->release(address);
+    const auto found = ranks_.find(uint32(info, 0));
+    Rank *rank = found == ranks_.end() ? nullptr : found->second.get();
+    if (rank != nullptr && rank->busy) rank->deferred.push_back(address);
+    else if (rank != nullptr && rank->isOpen()) rank->release(address);
     else DevicePool::instance().give(address, 0);
     return info.Env().Undefined();
   }
@@ -531,6 +554,23 @@ class Addon : public Napi::Addon<Addon> {
     check(info.Env(), moe_a2a_event_record(int32(info, 0), handle(info, 1), handle(info, 2)));
     return info.Env().Undefined();
   }
+  // An event that keeps the time, for benchmarks; recordEvent records it.
+  Napi::Value CreateTimer(const Napi::CallbackInfo &info) {
+    uint64_t event;
+    check(info.Env(), moe_a2a_timer_create(int32(info, 0), &event));
+    return fromHandle(info.Env(), event);
+  }
+  Napi::Value DestroyTimer(const Napi::CallbackInfo &info) {
+    check(info.Env(), moe_a2a_event_destroy(int32(info, 0), handle(info, 1)));
+    return info.Env().Undefined();
+  }
+  // Milliseconds between two timers that have passed.
+  Napi::Value Elapsed(const Napi::CallbackInfo &info) {
+    float milliseconds = 0;
+    check(info.Env(), moe_a2a_event_elapsed(int32(info, 0), handle(info, 1), handle(info, 2), &milliseconds));
+    return Napi::Number::New(info.Env(), milliseconds);
+  }
+
   Napi::Value StreamWait(const Napi::CallbackInfo &info) {
     check(info.Env(), moe_a2a_event_wait(int32(info, 0), handle(info, 1), handle(info, 2)));
     return info.Env().Undefined();

@@ -6,7 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <string>
-#include <unordered_set>
+#include <vector>
 
 #include "moe_a2a.h"
 
@@ -73,6 +73,8 @@ class Rank {
   uint64_t laneStream(int lane) const { return laneStreams_[lane]; }
   bool isOpen() const { return handle_ != nullptr && !busy.load(); }
 
+  // Tensors given back while a thread of its own works on this rank.
+  std::vector<uint64_t> deferred;
   // Whether a thread of its own works on this rank.
   std::atomic<bool> busy{false};
   uint8_t *blocks[MOE_A2A_MAX_LANES] = {};

@@ -1,0 +1,135 @@
+import {
+  byteLengthOf,
+  type CheckedCombine,
+  type CheckedDispatch,
+  type CheckedTensor,
+  type Combine,
+  type CudaTensor,
+  misplacedExpertOutputError,
+  misplacedOutError,
+  type ReadyOptions,
+} from "@moe-a2a/core";
+import type { CaptureInProgress, CudaContext } from "./context.js";
+import type { Lane, MemoryRange } from "./lane.js";
+import { cudaError } from "./native.js";
+import { PhaseWait } from "./phase.js";
+import { view } from "./tensors.js";
+
+export interface CombineParts {
+  readonly context: CudaContext;
+  readonly lane: Lane;
+  readonly round: number;
+  readonly dispatch: CheckedDispatch<CudaTensor>;
+  readonly checked: CheckedCombine<CudaTensor>;
+  /** The caller's own tensor, to be handed back as `output`. */
+  readonly out: CudaTensor | undefined;
+  readonly stream: bigint;
+  readonly capture: CaptureInProgress | undefined;
+}
+
+/** The second half of a round of the CUDA backend. */
+export class CudaCombine implements Combine<CudaTensor> {
+  readonly #parts: CombineParts;
+  readonly #phase: PhaseWait;
+  readonly #output: CudaTensor;
+
+  private constructor(parts: CombineParts, output: CudaTensor) {
+    this.#parts = parts;
+    this.#output = output;
+    this.#phase = new PhaseWait(parts.context, parts.lane, "combine", parts.round);
+  }
+
+  /** Enqueues the combine. @throws ERR_MOE_A2A_ARGUMENT, ERR_MOE_A2A_CUDA */
+  static start(parts: CombineParts): CudaCombine {
+    const { context, lane, round, dispatch, checked, out, stream, capture } = parts;
+    checkOverlap(context, lane, checked);
+    const { native, id } = context;
+    const shape = [dispatch.numLocalTokens, checked.hiddenSize];
+    const planned = () => view(checked.dtype, shape, context.device, context.own + BigInt(lane.at.output));
+    const output = out ?? planned();
+    const target: CheckedTensor<CudaTensor> = checked.out ?? output;
+    lane.block.setCombine(checked, target, stream);
+    if (native.combine(id, lane.index) < 0) {
+      throw cudaError(native.lastError(), `rank ${context.rank}: combine()`);
+    }
+    const started = new CudaCombine(parts, output);
+    lane.lastCombine = started;
+    if (!capture) {
+      lane.combineMemory = [rangeOf(checked.expertOutput), combineBuffer(context, lane), rangeOf(target)];
+      lane.noteEnqueued("combine", round, stream);
+    }
+    return started;
+  }
+
+  get output(): CudaTensor {
+    const { context, lane, out } = this.#parts;
+    context.checkOpen("output");
+    if (!out && lane.lastCombine !== this) {
+      throw context.stateError(
+        "output",
+        "over",
+        "the lane's next combine reuses this memory; pass 'out' to keep results longer",
+      );
+    }
+    return this.#output;
+  }
+
+  async ready(options?: ReadyOptions): Promise<void> {
+    this.#checkRuns("ready()");
+    await this.#phase.ready(options);
+  }
+
+  readySync(): void {
+    this.#checkRuns("readySync()");
+    this.#phase.readySync("Combine.readySync()");
+  }
+
+  /** A captured round has no outcome of its own. */
+  #checkRuns(call: string): void {
+    const { context, capture } = this.#parts;
+    if (capture) {
+      throw context.stateError(
+        `Combine.${call}`,
+        "captured",
+        "this round is part of a graph; it runs with replay(), whose result has a ready()",
+      );
+    }
+  }
+}
+
+export function rangeOf({ dtype, shape, data }: CheckedTensor<CudaTensor>): MemoryRange {
+  return { start: data, end: data + BigInt(byteLengthOf(dtype, shape)) };
+}
+
+export function overlaps(a: MemoryRange, b: MemoryRange): boolean {
+  return a.start < b.end && a.end > b.start;
+}
+
+/** A lane's combine region in this rank's window. */
+function combineBuffer({ window, config }: CudaContext, { at }: Lane): MemoryRange {
+  const start = window + BigInt(at.combine);
+  const bytes = config.epSize * config.maxTokensPerRank * config.maxCombineBytesPerToken;
+  return { start, end: start + BigInt(bytes) };
+}
+
+/** @throws ERR_MOE_A2A_ARGUMENT where a tensor lies across the memory that peers read the results from */
+function checkOverlap(
+  context: CudaContext,
+  lane: Lane,
+  { expertOutput, out }: CheckedCombine<CudaTensor>,
+): void {
+  const end = context.window + BigInt(context.layout.windowBytes);
+  const inWindow = (t: CheckedTensor<CudaTensor>) => t.data >= context.window && t.data < end;
+  if (inWindow(expertOutput)) {
+    const buffer = combineBuffer(context, lane);
+    if (expertOutput.data !== buffer.start && overlaps(rangeOf(expertOutput), buffer)) {
+      throw misplacedExpertOutputError(context.rank);
+    }
+  }
+  if (out && inWindow(out)) {
+    const range = rangeOf(out);
+    if (context.lanes.some((other) => overlaps(range, combineBuffer(context, other)))) {
+      throw misplacedOutError(context.rank);
+    }
+  }
+}

@@ -1,0 +1,153 @@
+import {
+  byteLengthOf,
+  type CheckedTensor,
+  type CudaTensor,
+  numElements,
+  type TensorData,
+  typedArrayOf,
+} from "@moe-a2a/core";
+import { overlaps, rangeOf } from "./combine.js";
+import type { CudaContext } from "./context.js";
+import type { Lane, MemoryRange } from "./lane.js";
+import { cudaError } from "./native.js";
+
+/** Bytes that go through pinned memory at once. */
+const CHUNK_BYTES = 4 << 20;
+/** Copies under way at once, on one thread: each takes a chunk of pinned memory. */
+const MOST_COPIES = 8;
+
+let underWay = 0;
+const queue: (() => void)[] = [];
+
+/** Takes a turn at once, or returns what to wait for. */
+function takeTurn(): Promise<void> | undefined {
+  if (underWay >= MOST_COPIES) return new Promise<void>((resolve) => queue.push(resolve));
+  underWay++;
+  return undefined;
+}
+
+function endTurn(): void {
+  const next = queue.shift();
+  if (next) next();
+  else underWay--;
+}
+
+/** What a copy has to come after. */
+class Order {
+  readonly events: BigUint64Array = new BigUint64Array(8);
+  readonly streams: BigUint64Array = new BigUint64Array(8);
+  eventCount = 0;
+  streamCount = 0;
+  /** Whether it waits for a combine, and so perhaps for peers that wait for other copies of this rank. */
+  late = false;
+
+  event(event: bigint): void {
+    this.events[this.eventCount++] = event;
+  }
+
+  stream(stream: bigint): void {
+    this.streams[this.streamCount++] = stream;
+  }
+}
+
+/**
+ * A copy comes after the phase that may use its memory, and no other: a phase may wait for peers that wait for this copy.
+ * After a dispatch it also comes after what the caller has enqueued behind it on the lane's own stream.
+ */
+function orderAfter(order: Order, lane: Lane, range: MemoryRange): void {
+  const inCombine = lane.combineMemory.some((memory) => overlaps(memory, range));
+  switch (lane.tail) {
+    case "nothing":
+      break;
+    case "replay":
+      order.event(lane.replayEvent);
+      order.late = true;
+      break;
+    case "combine":
+      order.event(inCombine ? lane.events.combine : lane.events.dispatch);
+      order.late ||= inCombine;
+      break;
+    case "dispatch": {
+      const output = lane.combineMemory.at(-1);
+      if (output && overlaps(output, range)) order.event(lane.events.combine);
+      else if (lane.tailIsOwn) order.stream(lane.stream);
+      else order.event(lane.events.dispatch);
+    }
+  }
+}
+
+function orderOf(context: CudaContext, t: CheckedTensor<CudaTensor>, stream: bigint | undefined): Order {
+  const order = new Order();
+  const range = rangeOf(t);
+  for (const lane of context.lanes) orderAfter(order, lane, range);
+  if (stream !== undefined) order.stream(stream);
+  return order;
+}
+
+type Enqueue = (at: number, bytes: number, order: Order) => number;
+
+/** Copies chunk by chunk; each chunk's token is handed to `over` once it is there. */
+async function inChunks(
+  context: CudaContext,
+  where: string,
+  bytes: number,
+  order: Order,
+  enqueue: Enqueue,
+  over: (token: number, at: number, bytes: number) => void,
+): Promise<void> {
+  for (let at = 0; at < bytes; at += CHUNK_BYTES) {
+    const size = Math.min(CHUNK_BYTES, bytes - at);
+    // Without a wait the first chunk is taken before the call returns.
+    const turn = takeTurn();
+    if (turn) await turn;
+    try {
+      context.checkOpen(where);
+      const token = enqueue(at, size, order);
+      await context.tokens.end(token);
+      over(token, at, size);
+    } catch (error) {
+      throw cudaError(error, `rank ${context.rank}: ${where}`);
+    } finally {
+      endTurn();
+    }
+  }
+}
+
+function bytesOf(data: TensorData): Uint8Array {
+  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+}
+
+/** Copies `data` to the device. The first 4 MiB are taken at once, the rest until the promise settles. */
+export function writeTensor(
+  context: CudaContext,
+  t: CheckedTensor<CudaTensor>,
+  data: TensorData,
+  stream: bigint | undefined,
+): Promise<void> {
+  const source = bytesOf(data);
+  const { native, id } = context;
+  const order = orderOf(context, t, stream);
+  const enqueue: Enqueue = (at, bytes, { late, events, eventCount, streams, streamCount }) => {
+    const chunk = source.subarray(at, at + bytes);
+    return native.upload(id, t.data + BigInt(at), chunk, late, events, eventCount, streams, streamCount);
+  };
+  return inChunks(context, "write()", source.length, order, enqueue, () => {});
+}
+
+/** Copies a tensor to the host. */
+export async function readTensor(
+  context: CudaContext,
+  t: CheckedTensor<CudaTensor>,
+  stream: bigint | undefined,
+): Promise<TensorData> {
+  const data = new (typedArrayOf(t.dtype))(numElements(t.shape)) as TensorData;
+  const target = bytesOf(data);
+  const { native, id } = context;
+  const order = orderOf(context, t, stream);
+  const enqueue: Enqueue = (at, bytes, { late, events, eventCount, streams, streamCount }) =>
+    native.download(id, t.data + BigInt(at), bytes, late, events, eventCount, streams, streamCount);
+  await inChunks(context, "read()", byteLengthOf(t.dtype, t.shape), order, enqueue, (token, at, bytes) =>
+    native.collect(token, target.subarray(at, at + bytes)),
+  );
+  return data;
+}

@@ -1,0 +1,6 @@
+export { type CudaBackend, type CudaCreateOptions, cudaBackend } from "./backend.js";
+export type { Graph, Replay } from "./graph.js";
+export type { CudaMoeAllToAll } from "./instance.js";
+export { createStream, type DeviceStream } from "./streams.js";
+export { type DeviceTensor, wrap } from "./tensors.js";
+export { createTimer, type DeviceTimer } from "./timer.js";

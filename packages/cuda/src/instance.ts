@@ -1,0 +1,269 @@
+import {
+  abortedError,
+  argumentError,
+  type CheckedTensor,
+  type CudaTensor,
+  checkActiveRanks,
+  checkDispatch,
+  checkEmpty,
+  checkStream,
+  checkTensor,
+  checkTensorData,
+  checkTimeoutMs,
+  type Dispatch,
+  type DispatchInput,
+  type DType,
+  describe,
+  MoeA2AError,
+  type MoeAllToAll,
+  type MoeAllToAllConfig,
+  missingError,
+  shortReason,
+  type TensorData,
+  type WorkspacePlan,
+} from "@moe-a2a/core";
+import type { CudaContext } from "./context.js";
+import { readTensor, writeTensor } from "./copies.js";
+import { CudaDispatch } from "./dispatch.js";
+import { captureGraph, checkFree, type Graph } from "./graph.js";
+import type { Lane } from "./lane.js";
+import { cudaError } from "./native.js";
+import { resetRank } from "./reset.js";
+import { DeviceTensor } from "./tensors.js";
+
+/** One rank's end of the all-to-all on a GPU. */
+export class CudaMoeAllToAll implements MoeAllToAll<CudaTensor> {
+  readonly config: MoeAllToAllConfig;
+  readonly epRank: number;
+  readonly plan: WorkspacePlan;
+  /** The number of this rank's GPU. */
+  readonly device: number;
+  readonly #context: CudaContext;
+  #turn = 0;
+  #closing: Promise<void> | undefined;
+  /** Tensors that copies under way use. */
+  readonly #kept = new Set<CudaTensor>();
+
+  /** @internal */
+  constructor(context: CudaContext, plan: WorkspacePlan) {
+    this.#context = context;
+    this.config = context.config;
+    this.epRank = context.rank;
+    this.device = context.device.id;
+    this.plan = plan;
+  }
+
+  get activeRanks(): readonly number[] {
+    return this.#context.activeRanks;
+  }
+
+  /** A lane's own stream, which its dispatches and combines go to unless they name another. */
+  stream(lane: 0 | 1 = 0): bigint {
+    const found = this.#context.lanes[lane];
+    if (found) return found.stream;
+    const lanes = this.#context.lanes.length;
+    throw argumentError(this.epRank, "lane", `is ${describe(lane)}; the lanes are 0…${lanes - 1}`);
+  }
+
+  /**
+   * A new tensor in this GPU's memory, with whatever stood there. Dispose of it when it is no longer needed.
+   *
+   * @throws ERR_MOE_A2A_ARGUMENT also where the GPU has not enough memory left; ERR_MOE_A2A_STATE after `close()`
+   */
+  empty<D extends DType>(dtype: D, shape: readonly number[]): DeviceTensor<D> {
+    const context = this.#context;
+    context.checkOpen("empty()");
+    const bytes = checkEmpty(this.epRank, dtype, shape);
+    let address = 0n;
+    if (bytes > 0) {
+      try {
+        address = context.native.allocate(this.device, bytes);
+      } catch (cause) {
+        const error = cudaError(cause, `[${shape}] of ${dtype} takes ${bytes} bytes`) as Error;
+        throw argumentError(this.epRank, "shape", error.message);
+      }
+    }
+    const tensor = new DeviceTensor(context, dtype, shape, this.device, address);
+    context.capture?.uses.push(tensor);
+    return tensor;
+  }
+
+  /**
+   * Copies `data` into `t`, after the phase that may use it, and after a dispatch also after what was enqueued behind it on
+   * the lane's own stream. `data` has to stay as it is until the promise settles.
+   *
+   * @param options.stream a stream whose work is waited for as well
+   * @throws (rejects) ERR_MOE_A2A_ARGUMENT, ERR_MOE_A2A_STATE, ERR_MOE_A2A_CUDA
+   */
+  async write(t: CudaTensor, data: TensorData, options?: { readonly stream?: bigint }): Promise<void> {
+    const held = this.#checkHeld("write()", t);
+    checkTensorData(this.epRank, held, data);
+    await this.#keep(t, () =>
+      writeTensor(this.#context, held, data, checkStream(this.#context.checks, options?.stream)),
+    );
+  }
+
+  /** Copies `t` to the host, in the same order as `write()`. */
+  async read(t: CudaTensor, options?: { readonly stream?: bigint }): Promise<TensorData> {
+    const held = this.#checkHeld("read()", t);
+    return await this.#keep(t, () =>
+      readTensor(this.#context, held, checkStream(this.#context.checks, options?.stream)),
+    );
+  }
+
+  dispatch(input: DispatchInput<CudaTensor>): Dispatch<CudaTensor> & { readonly stream: bigint } {
+    const context = this.#context;
+    context.checkUsable("dispatch()");
+    const checked = checkDispatch<CudaTensor>(context.checks, input);
+    // Reading the arguments may have run code of the caller.
+    context.checkUsable("dispatch()");
+    const lane = this.#freeLane(checked.lane);
+    const { capture, native } = context;
+    const stream = checked.stream ?? capture?.stream ?? lane.stream;
+    lane.block.setDispatch(checked, stream);
+    if (native.dispatch(context.id, lane.index) < 0) {
+      throw cudaError(native.lastError(), `rank ${context.rank}: dispatch()`);
+    }
+    const round = lane.nextRound;
+    const offsets = lane.block.recvOffsets(checked.payloads.length);
+    const dispatch = new CudaDispatch({ context, lane, round, checked, stream, offsets, capture });
+    lane.current = dispatch;
+    lane.nextRound = round + 1;
+    this.#turn = (lane.index + 1) % context.lanes.length;
+    if (capture) {
+      capture.rounds.push({ lane, combined: false });
+      const { tokenSelectedExperts, payloads, expertStats, numLocalTokens } = input;
+      capture.uses.push(tokenSelectedExperts, ...payloads, expertStats, numLocalTokens);
+    } else lane.noteEnqueued("dispatch", round, stream);
+    return dispatch;
+  }
+
+  /**
+   * Captures the rounds that `fn` enqueues, with whatever else it enqueues on the stream that it is given. Nothing runs;
+   * `replay()` runs it. Fixed by the capture: lanes, m, row sizes and pointers. Each dispatch has to be combined in it.
+   *
+   * @param fn enqueues; may return a promise. It must not await a round, read or write.
+   * @param options.stream default the own stream of lane 0
+   * @throws (rejects) ERR_MOE_A2A_STATE in the middle of a round, during another capture, and where a dispatch was not
+   * combined; what `fn` throws; ERR_MOE_A2A_CUDA
+   */
+  async capture(fn: (stream: bigint) => unknown, options?: { readonly stream?: bigint }): Promise<Graph> {
+    const context = this.#context;
+    if (typeof fn !== "function")
+      throw argumentError(this.epRank, "fn", `is ${describe(fn)}, not a function`);
+    const stream = checkStream(context.checks, options?.stream) ?? this.stream();
+    context.checkUsable("capture()");
+    this.#checkNotCapturing("capture()");
+    checkFree(context, "capture()");
+    const turn = this.#turn;
+    try {
+      return await captureGraph(context, fn, stream);
+    } finally {
+      this.#turn = turn;
+    }
+  }
+
+  async reset(options?: {
+    readonly activeRanks?: readonly number[];
+    readonly timeoutMs?: number;
+  }): Promise<void> {
+    const context = this.#context;
+    const ranks = checkActiveRanks(context.checks, options?.activeRanks ?? context.activeRanks);
+    const timeoutMs = checkTimeoutMs(options?.timeoutMs, "timeoutMs", context.config.timeoutMs);
+    context.checkResettable();
+    this.#checkNotCapturing("reset()");
+    context.peers.meetings.checkPresent(ranks);
+    context.state = "resetting";
+    context.giveUpRounds(context.givenUpError("reset"));
+    try {
+      await context.busy;
+      context.checkOpen("reset()");
+      await resetRank(context, ranks, timeoutMs);
+      this.#turn = 0;
+    } catch (error) {
+      if (context.isClosed()) throw context.stateError("reset()", "closed", "close() was called meanwhile");
+      // Rounds were given up, perhaps here alone: only another reset leads on.
+      if (error instanceof MoeA2AError) context.failure ??= { error, told: true };
+      if (context.failure) context.failure.told = true;
+      throw error;
+    } finally {
+      if (!context.isClosed()) context.state = "open";
+    }
+  }
+
+  abort(reason?: unknown): void {
+    const context = this.#context;
+    context.checkAbortable();
+    const error = abortedError(context.rank, reason);
+    context.call("abort()", (native, id) =>
+      native.abort(id, reason === undefined ? "" : shortReason(reason)),
+    );
+    context.failure ??= { error, told: true };
+    context.failure.told = true;
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    const context = this.#context;
+    context.state = "closed";
+    context.giveUpRounds(context.givenUpError("closed"));
+    const gone = missingError({
+      phase: "reset",
+      round: 0,
+      missingRanks: [context.rank],
+      kind: "closed",
+      timeoutMs: context.config.timeoutMs,
+      rank: context.rank,
+      where: "reset",
+    });
+    context.peers.meetings.giveUp(gone);
+    context.peers.announceClose();
+    if (context.replaying > 0) context.call("close()", (native, id) => native.stop(id, true));
+    await context.busy;
+    await context.occupy("close()", (native, id) => native.closeRank(id, true));
+  }
+
+  #checkNotCapturing(call: string): void {
+    if (!this.#context.capture) return;
+    throw this.#context.stateError(call, "capturing", "a capture is under way; await it first");
+  }
+
+  #checkHeld(call: string, t: CudaTensor): CheckedTensor<CudaTensor> {
+    this.#context.checkOpen(call);
+    this.#checkNotCapturing(call);
+    const shape = Array.isArray(t?.shape) ? t.shape : [];
+    return checkTensor<CudaTensor>(this.#context.checks, "t", t, { shape, dims: "any" });
+  }
+
+  /** Keeps a tensor from the garbage collector while it is copied. */
+  async #keep<R>(t: CudaTensor, copy: () => Promise<R>): Promise<R> {
+    this.#kept.add(t);
+    try {
+      return await copy();
+    } finally {
+      this.#kept.delete(t);
+    }
+  }
+
+  /** @throws STATE where no lane is free, or not the one asked for */
+  #freeLane(asked: 0 | 1 | undefined): Lane {
+    const context = this.#context;
+    const lane = context.lanes[asked ?? this.#turn] as Lane;
+    const problem =
+      context.replaying > 0
+        ? "replays are still being enqueued; await their ready() first"
+        : lane.current?.unfinished;
+    if (problem !== undefined) {
+      throw context.busyError(lane.index, lane.nextRound - 1, problem, context.lanes.length);
+    }
+    return lane;
+  }
+}

@@ -1,0 +1,96 @@
+import {
+  type CheckedCombine,
+  type CheckedDispatch,
+  type CheckedTensor,
+  type CudaTensor,
+  DTYPES,
+} from "@moe-a2a/core";
+
+/** Indices of int32 words and 64-bit words in a lane's block; the same as in `native/rank.hpp`. */
+const WORD = {
+  numLocalTokens: 0,
+  maxTokens: 1,
+  payloadCount: 2,
+  expertIdPayload: 3,
+  invalidExpertId: 4,
+  statsLength: 5,
+  rowBytes: 8,
+  dispatchMapping: 16,
+  hiddenSize: 24,
+  dtype: 25,
+  outDtype: 26,
+  combineMapping: 28,
+} as const;
+const LONG = {
+  dispatchStream: 20,
+  tokenCount: 21,
+  expertIds: 22,
+  stats: 23,
+  payloads: 24,
+  recvOffsets: 32,
+  combineStream: 40,
+  expertOutput: 41,
+  output: 42,
+} as const;
+
+const BLOCK_BYTES = 512;
+
+/** How work is cut, for tests; 0 leaves the choice to the library. See `struct moe_a2a_mapping`. */
+export interface Mapping {
+  readonly kind?: number;
+  readonly tokensPerTile?: number;
+  readonly splits?: number;
+  readonly blocks?: number;
+  readonly slotsBy?: number;
+}
+
+/** The arguments of a lane's phases, where the addon reads them: one call per phase, and no object on the way. */
+export class LaneBlock {
+  readonly memory = new ArrayBuffer(BLOCK_BYTES);
+  readonly #words = new Int32Array(this.memory);
+  readonly #longs = new BigUint64Array(this.memory);
+
+  setMapping({ kind = 0, tokensPerTile = 0, splits = 0, blocks = 0, slotsBy = 0 }: Mapping): void {
+    const mapping = [kind, tokensPerTile, splits, blocks, slotsBy];
+    this.#words.set(mapping, WORD.dispatchMapping);
+    this.#words.set(mapping, WORD.combineMapping);
+  }
+
+  setDispatch(checked: CheckedDispatch<CudaTensor>, stream: bigint): void {
+    const words = this.#words;
+    const longs = this.#longs;
+    const { payloads, rowBytes } = checked;
+    words[WORD.numLocalTokens] = checked.numLocalTokens;
+    words[WORD.maxTokens] = checked.maxTokens;
+    words[WORD.payloadCount] = payloads.length;
+    words[WORD.expertIdPayload] = checked.expertIdPayloadIndex;
+    words[WORD.invalidExpertId] = checked.invalidTokenExpertId;
+    words[WORD.statsLength] = checked.statsLength;
+    longs[LONG.dispatchStream] = stream;
+    longs[LONG.tokenCount] = checked.tokenCount?.data ?? 0n;
+    longs[LONG.expertIds] = checked.tokenSelectedExperts.data;
+    longs[LONG.stats] = checked.expertStats?.data ?? 0n;
+    for (let p = 0; p < payloads.length; p++) {
+      words[WORD.rowBytes + p] = rowBytes[p]!;
+      longs[LONG.payloads + p] = payloads[p]!.data;
+    }
+  }
+
+  /** After the addon's `dispatch()`: where each payload's rows lie in the window, in bytes. */
+  recvOffsets(count: number): bigint[] {
+    const offsets: bigint[] = new Array(count);
+    for (let p = 0; p < count; p++) offsets[p] = this.#longs[LONG.recvOffsets + p]!;
+    return offsets;
+  }
+
+  setCombine(checked: CheckedCombine<CudaTensor>, output: CheckedTensor<CudaTensor>, stream: bigint): void {
+    const words = this.#words;
+    const longs = this.#longs;
+    words[WORD.hiddenSize] = checked.hiddenSize;
+    words[WORD.dtype] = DTYPES.indexOf(checked.dtype);
+    words[WORD.outDtype] = DTYPES.indexOf(output.dtype);
+    longs[LONG.combineStream] = stream;
+    longs[LONG.expertOutput] = checked.expertOutput.data;
+    longs[LONG.output] = output.data;
+  }
+}

@@ -1,0 +1,93 @@
+import type { LaneLayout } from "@moe-a2a/core";
+import { LaneBlock } from "./lane-block.js";
+import type { PhaseWait } from "./phase.js";
+
+/** What a lane has to know of its round. */
+export interface RoundInFlight {
+  /** What keeps the lane busy, or undefined once it is free for the next round. */
+  readonly unfinished: string | undefined;
+}
+
+/** Device memory from `start` to before `end`. */
+export interface MemoryRange {
+  readonly start: bigint;
+  readonly end: bigint;
+}
+
+/** What a lane has enqueued last, for copies that have to come after it. */
+export type Tail = "nothing" | "dispatch" | "combine" | "replay";
+
+/** Numbers the phases of a lane in the order of time. */
+function phaseNumber(kind: "dispatch" | "combine", round: number): number {
+  return 2 * round + (kind === "combine" ? 1 : 0);
+}
+
+/** One lane of one rank: its stream and events, and the round that it is in. */
+export class Lane {
+  readonly index: 0 | 1;
+  readonly at: LaneLayout;
+  /** The lane's own stream. */
+  readonly stream: bigint;
+  /** Pass with the last dispatch and combine that were enqueued outside of captures. */
+  readonly events: { readonly dispatch: bigint; readonly combine: bigint };
+  readonly block: LaneBlock = new LaneBlock();
+  /** The round that the next dispatch starts; grows for ever, the GPU knows its low 32 bits. */
+  nextRound: number;
+  /** The round that was dispatched last, finished or not. */
+  current: RoundInFlight | undefined;
+  /** The combine whose output holds the lane's output memory. */
+  lastCombine: object | undefined;
+  /** The last rounds that the events stand for. */
+  readonly enqueued: { dispatch: number; combine: number };
+  tail: Tail = "nothing";
+  /** Whether the tail went to the lane's own stream. */
+  tailIsOwn = true;
+  /** Passes with the last replay, where the tail is one. */
+  replayEvent = 0n;
+  /** What the last combine reads and writes; the last of them is its output. */
+  combineMemory: readonly MemoryRange[] = [];
+  /** Phases that somebody waits for. */
+  readonly waiting: Set<PhaseWait> = new Set();
+
+  constructor(
+    index: 0 | 1,
+    at: LaneLayout,
+    handles: { readonly stream: bigint; readonly dispatch: bigint; readonly combine: bigint },
+    firstRound: number,
+  ) {
+    this.index = index;
+    this.at = at;
+    this.stream = handles.stream;
+    this.events = handles;
+    this.nextRound = firstRound;
+    this.enqueued = { dispatch: firstRound - 1, combine: firstRound - 1 };
+  }
+
+  /** The event that passes first of those that come with or after a phase: later phases take over its own. */
+  eventAfter(kind: "dispatch" | "combine", round: number): bigint {
+    const wanted = phaseNumber(kind, round);
+    const dispatch = phaseNumber("dispatch", this.enqueued.dispatch);
+    const combine = phaseNumber("combine", this.enqueued.combine);
+    if (dispatch < wanted) return this.events.combine;
+    if (combine < wanted) return this.events.dispatch;
+    return dispatch < combine ? this.events.dispatch : this.events.combine;
+  }
+
+  /** Notes that a phase was enqueued on `stream`, outside of a capture. */
+  noteEnqueued(kind: "dispatch" | "combine", round: number, stream: bigint): void {
+    this.enqueued[kind] = round;
+    this.tail = kind;
+    this.tailIsOwn = stream === this.stream;
+    // Who waits for the event that was just recorded anew had better wait for another one.
+    for (const phase of this.waiting) phase.retarget();
+  }
+
+  /** Starts anew after a reset. */
+  restart(nextRound: number): void {
+    this.nextRound = nextRound;
+    this.current = undefined;
+    this.enqueued.dispatch = nextRound - 1;
+    this.enqueued.combine = nextRound - 1;
+    this.tail = "nothing";
+  }
+}

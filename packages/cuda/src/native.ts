@@ -1,0 +1,172 @@
+import { MoeA2AError } from "@moe-a2a/core";
+
+/** What the machine has, as the driver tells it. */
+export interface Platform {
+  /** 1000 · major + 10 · minor of the CUDA version that the driver knows; 0 without a driver. */
+  readonly driverVersion: number;
+  readonly runtimeVersion: number;
+  readonly deviceCount: number;
+  /** cudaError_t of counting the devices. */
+  readonly deviceError: number;
+}
+
+/** A rank's first failure, as the device keeps it; see `struct moe_a2a_failure`. */
+export interface NativeFailure {
+  readonly code: number;
+  readonly foundBy: number;
+  readonly phase: number;
+  readonly lane: number;
+  readonly round: number;
+  readonly kind: number;
+  readonly field: number;
+  readonly missingMask: bigint;
+  readonly rank: number;
+  readonly token: number;
+  readonly k: number;
+  readonly id: number;
+  readonly value: number;
+  readonly limit: number;
+  readonly valuesMask: bigint;
+  readonly valuesPerRank: number;
+  readonly values: Int32Array;
+  readonly text: string;
+}
+
+/** What comes back at once for something that takes time; `listen()` tells its end. */
+export type Token = number;
+
+/** The addon's functions. Addresses, streams, events and graphs are bigints; ranks are numbers. */
+export interface Native {
+  readonly packageVersion: string;
+  readonly interfaceVersion: number;
+  listen(listener: (token: Token, error: unknown) => void): void;
+  platform(): Platform;
+  device(device: number): {
+    readonly name: string;
+    readonly pciBusId: string;
+    readonly computeMajor: number;
+    readonly computeMinor: number;
+    readonly multiprocessors: number;
+    readonly totalBytes: number;
+  };
+  memory(device: number): { readonly freeBytes: number; readonly totalBytes: number };
+  canAccessPeer(device: number, peer: number): boolean;
+  /** Offsets in the order of `struct moe_a2a_layout`, lanes last. Needs no GPU. */
+  plan(config: Int32Array): Float64Array;
+  chooseMapping(phase: number, tokens: number, rowBytes: number, maxBlocks: number): Int32Array;
+  lastError(): Error;
+
+  makeRank(config: Int32Array, options: Uint32Array, key: string): number;
+  openRank(rank: number): Token;
+  connectRank(rank: number, windows: BigUint64Array, devices: Int32Array): Token;
+  closeRank(rank: number, announce: boolean): Token;
+  /** Window, private memory; then by lane its stream and the events of its dispatch and combine. */
+  addresses(rank: number): BigUint64Array;
+  bindLane(rank: number, lane: number, block: ArrayBuffer): void;
+  /** Enqueues a phase with the arguments in the lane's block; negative where that failed, see `lastError()`. */
+  dispatch(rank: number, lane: number): number;
+  combine(rank: number, lane: number): number;
+  outcome(
+    rank: number,
+    lane: number,
+    phase: number,
+    round: number,
+    values: Float64Array,
+  ): NativeFailure | undefined;
+  hasFailed(rank: number): boolean;
+  abort(rank: number, reason: string): void;
+  stop(rank: number, stillSend: boolean): void;
+  markGone(rank: number, peer: number, kind: number): void;
+  drain(rank: number): Token;
+  clean(rank: number, nextRounds: Uint32Array): void;
+  raiseGeneration(rank: number, generation: number, activeMask: bigint): void;
+  startGeneration(rank: number, generation: number, activeMask: bigint, nextRounds: Uint32Array): void;
+  setDelays(rank: number, delays: Uint32Array): void;
+
+  allocate(device: number, bytes: number): bigint;
+  release(rank: number, address: bigint): void;
+  heldBytes(device: number): number;
+  upload(
+    rank: number,
+    address: bigint,
+    data: Uint8Array,
+    late: boolean,
+    events: BigUint64Array,
+    eventCount: number,
+    streams: BigUint64Array,
+    streamCount: number,
+  ): Token;
+  download(
+    rank: number,
+    address: bigint,
+    bytes: number,
+    late: boolean,
+    events: BigUint64Array,
+    eventCount: number,
+    streams: BigUint64Array,
+    streamCount: number,
+  ): Token;
+  collect(token: Token, target?: Uint8Array): void;
+  pointerDevice(address: bigint): number;
+
+  createStream(device: number): bigint;
+  destroyStream(device: number, stream: bigint): void;
+  isCapturing(device: number, stream: bigint): boolean;
+  takeEvent(device: number): bigint;
+  giveEvent(device: number, event: bigint): void;
+  recordEvent(device: number, event: bigint, stream: bigint): void;
+  /** An event that keeps the time; `recordEvent()` records it. */
+  createTimer(device: number): bigint;
+  destroyTimer(device: number, event: bigint): void;
+  /** Milliseconds between two timers that have passed. */
+  elapsed(device: number, start: bigint, end: bigint): number;
+  streamWait(device: number, event: bigint, stream: bigint): void;
+  waitFor(device: number, event: bigint): Token;
+  cancel(token: Token): void;
+  /** Blocks the thread for at most so many microseconds; whether the event has passed. */
+  pollEvent(device: number, event: bigint, microseconds: number): boolean;
+
+  beginCapture(device: number, stream: bigint): void;
+  endCapture(device: number, stream: bigint): bigint;
+  launchGraph(device: number, graph: bigint, stream: bigint, times: number): void;
+  launchGraphSlowly(device: number, graph: bigint, stream: bigint, times: number): Token;
+  destroyGraph(device: number, graph: bigint): void;
+}
+
+/** Numbers of the C header that TypeScript has to know. */
+export const OUT_OF_MEMORY = -3;
+export const PHASES = { dispatch: 0, combine: 1 } as const;
+
+interface NativeError extends Error {
+  readonly result?: number;
+  readonly cudaError?: number;
+  readonly cudaName?: string;
+  readonly call?: string;
+}
+
+/** Whether a call failed because the device has too little memory. */
+export function isOutOfMemory(error: unknown): boolean {
+  return (error as NativeError | undefined)?.result === OUT_OF_MEMORY;
+}
+
+/** An error of the addon as a CUDA error; everything else as it is. */
+export function cudaError(error: unknown, where: string): unknown {
+  const { result, cudaError, cudaName, call = "", message } = (error ?? {}) as NativeError;
+  if (result === undefined) return error;
+  const name = cudaName || cudaError || result;
+  return new MoeA2AError(
+    "ERR_MOE_A2A_CUDA",
+    `${where}: ${call ? `${call}() failed` : "a call of the CUDA library failed"} with ${name}: ${message}`,
+    { cudaError: name, call },
+    { cause: error },
+  );
+}
+
+/** Runs a call of the addon. @throws ERR_MOE_A2A_CUDA */
+export function guarded<R>(where: string, call: () => R): R {
+  try {
+    return call();
+  } catch (error) {
+    throw cudaError(error, where);
+  }
+}

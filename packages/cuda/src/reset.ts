@@ -1,0 +1,48 @@
+import type { CudaContext } from "./context.js";
+
+function maskOf(ranks: readonly number[]): bigint {
+  return ranks.reduce((mask, rank) => mask | (1n << BigInt(rank)), 0n);
+}
+
+/** By lane, as the library wants them: always two. */
+function roundWords(nextRounds: readonly number[]): Uint32Array {
+  return Uint32Array.from({ length: 2 }, (_, lane) => (nextRounds[lane] ?? 0) >>> 0);
+}
+
+/**
+ * Stops this rank's kernels, meets the named ranks, cleans this rank's window while nobody sends, meets again, and starts
+ * the next generation with them.
+ *
+ * @throws (rejects) ERR_MOE_A2A_PEER_TIMEOUT naming who did not come, ERR_MOE_A2A_MISMATCH where ranks name different
+ * members, ERR_MOE_A2A_CUDA, ERR_MOE_A2A_STATE where `close()` was called meanwhile
+ */
+export async function resetRank(
+  context: CudaContext,
+  ranks: readonly number[],
+  timeoutMs: number,
+): Promise<void> {
+  context.call("reset()", (native, id) => native.stop(id, false));
+  await context.occupy("reset()", (native, id) => native.drain(id));
+  context.checkOpen("reset()");
+  const mask = maskOf(ranks);
+  const mine = {
+    nextRounds: context.lanes.map((lane) => lane.nextRound),
+    generation: context.peers.generation,
+  };
+  await context.peers.meetings.run(ranks, timeoutMs, mine, {
+    clean: ({ nextRounds, generation }) => {
+      context.call("reset()", (native, id) => {
+        native.clean(id, roundWords(nextRounds));
+        native.raiseGeneration(id, generation, mask);
+      });
+      context.peers.raiseGeneration(generation, ranks);
+      context.generation = generation;
+    },
+    start: ({ nextRounds, generation }) => {
+      context.call("reset()", (native, id) =>
+        native.startGeneration(id, generation, mask, roundWords(nextRounds)),
+      );
+      context.startGeneration(generation, ranks, nextRounds);
+    },
+  });
+}
