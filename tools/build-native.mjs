@@ -25,7 +25,9 @@ const named = [CUDACXX, CUDA_PATH && join(CUDA_PATH, "bin/nvcc")].filter(Boolean
 const nvcc = [...named, ...places].find(isExecutable);
 
 if (!nvcc || process.platform !== "linux" || process.arch !== "x64") {
-  const why = nvcc ? `it is for linux-x64, and this is ${process.platform}-${process.arch}` : "there is no nvcc";
+  const why = nvcc
+    ? `it is for linux-x64, and this is ${process.platform}-${process.arch}`
+    : "there is no nvcc";
   console.error(`The addon of @moe-a2a/cuda is not built: ${why}. The CPU backend needs none.`);
   process.exit(REQUIRE_CUDA === "1" ? 1 : 0);
 }

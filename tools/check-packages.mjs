@@ -1,6 +1,14 @@
 // Packs every public package and checks what npm would get: its files, its entry points and its types.
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -22,7 +30,7 @@ function report(name, ok, output) {
 }
 
 const bin = (name) => join(root, "node_modules/.bin", name);
-const expected = [
+const library = [
   "LICENSE",
   "README.md",
   "dist/index.d.ts",
@@ -31,7 +39,18 @@ const expected = [
   "package.json",
 ];
 
+/** Packages of native code hold that alone; it is there where it could be built. */
+const isNative = (manifest) => manifest.os !== undefined;
+const filesOf = (manifest, source) => {
+  if (!isNative(manifest)) return library;
+  const binary = existsSync(join(source, manifest.main)) ? [manifest.main.replace("./", "")] : [];
+  if (binary.length === 0)
+    console.log(`     ${manifest.name}: its native code is not built here, and not checked`);
+  return ["LICENSE", "README.md", ...binary, "package.json"];
+};
+
 const names = readdirSync(join(root, "packages"));
+const libraries = [];
 const tarballs = new Map();
 for (const name of names) {
   const source = join(root, "packages", name);
@@ -48,6 +67,7 @@ for (const name of names) {
     .split("\n")
     .map((file) => file.replace(/^package\//, ""))
     .sort();
+  const expected = filesOf(manifest, source);
   report(
     `${manifest.name}: files`,
     files.join() === expected.join(),
@@ -59,6 +79,9 @@ for (const name of names) {
     !inside.includes("workspace:") && !inside.includes("catalog:"),
     inside,
   );
+  // What follows is about JavaScript and its types.
+  if (isNative(manifest)) continue;
+  libraries.push(name);
   const lint = run(bin("publint"), ["run", "--strict", tarball]);
   report(`${manifest.name}: publint`, lint.ok, lint.output);
   const types = run(bin("attw"), ["--profile", "esm-only", "--no-emoji", tarball]);
@@ -73,7 +96,7 @@ function checkUserTypes() {
     mkdirSync(target, { recursive: true });
     run("tar", ["-xzf", tarballs.get(name), "--strip-components=1", "-C", target]);
   }
-  const imports = names.map((name, i) => `export * as p${i} from "@moe-a2a/${name}";\n`);
+  const imports = libraries.map((name, i) => `export * as p${i} from "@moe-a2a/${name}";\n`);
   writeFileSync(join(user, "index.ts"), imports.join(""));
   const compilerOptions = {
     strict: true,
@@ -87,7 +110,7 @@ function checkUserTypes() {
   writeFileSync(join(user, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["index.ts"] }));
   const types = run(bin("tsc"), ["-p", user]);
   report("types without @types/node", types.ok, types.output);
-  const load = names.map((name) => `require("@moe-a2a/${name}");`).join(" ");
+  const load = libraries.map((name) => `require("@moe-a2a/${name}");`).join(" ");
   const required = run(process.execPath, ["--eval", load], user);
   report("require() of the packed packages", required.ok, required.output);
 }

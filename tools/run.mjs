@@ -62,6 +62,10 @@ const tasks = {
     bin("vitest/vitest.mjs", "run");
   },
   build: () => withPnpm(`${install} && ${turbo("build")}`),
+  "build:native": () => {
+    prepare(install);
+    node("tools/build-native.mjs");
+  },
   typecheck: () => withPnpm(`${install} && ${turbo("typecheck")}`),
   lint: () => {
     prepare(install);
