@@ -1,4 +1,7 @@
+import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { type Backend, type BackendStatus, type CudaTensor, describe } from "@moe-a2a/core";
 
 /** The CUDA backend's package, an optional peer of this one. */
@@ -35,6 +38,8 @@ export async function probeCuda(): Promise<CudaProbe> {
     );
   }
   try {
+    const versions = differentVersions();
+    if (versions !== undefined) return unusable("CUDA_VERSION", versions);
     const status = backend.status();
     return status.available ? { installed: true, backend, status } : { installed: true, status };
   } catch (e) {
@@ -57,14 +62,24 @@ function unusable(code: string, reason: string): CudaProbe {
   return { installed: true, status: { available: false, code, reason, hint } };
 }
 
-// The loader's error is the same for an absent package and for one with an import missing, so its manifest is looked for.
+// The loader's error is the same for an absent package and for one with an import missing, so its manifest is looked for:
+// where an import would look, which is not everywhere that require() looks.
 function isInstalled(): boolean {
-  try {
-    createRequire(import.meta.url).resolve(`${CUDA_PACKAGE}/package.json`);
-    return true;
-  } catch (e) {
-    return (e as { code?: unknown }).code !== "MODULE_NOT_FOUND";
-  }
+  const here = fileURLToPath(import.meta.url);
+  const folders = createRequire(here).resolve.paths(CUDA_PACKAGE) ?? [];
+  return folders.some(
+    (folder) => here.startsWith(dirname(folder)) && existsSync(join(folder, CUDA_PACKAGE, "package.json")),
+  );
+}
+
+/** The packages are released together, and only tested together. */
+function differentVersions(): string | undefined {
+  const require = createRequire(import.meta.url);
+  const versionOf = (manifest: string) => (require(manifest) as { readonly version?: unknown }).version;
+  const [own, found] = [versionOf("../package.json"), versionOf(`${CUDA_PACKAGE}/package.json`)];
+  return found === own
+    ? undefined
+    : `${CUDA_PACKAGE} has version ${found}, and @moe-a2a/sglang has version ${own}`;
 }
 
 function isBackend(value: unknown): value is Backend<CudaTensor> {

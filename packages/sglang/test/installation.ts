@@ -1,5 +1,6 @@
 import { execFile } from "node:child_process";
 import { cp, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -8,10 +9,12 @@ import { promisify } from "node:util";
 const run = promisify(execFile);
 const packages = fileURLToPath(new URL("../../", import.meta.url));
 
+const { version } = createRequire(import.meta.url)("../package.json") as { readonly version: string };
+
 /** A manifest for an `@moe-a2a/cuda` whose entry is index.js. */
 export const CUDA_MANIFEST: string = JSON.stringify({
   name: "@moe-a2a/cuda",
-  version: "0.0.0",
+  version,
   type: "module",
   exports: { ".": "./index.js", "./package.json": "./package.json" },
 });
@@ -43,7 +46,9 @@ export async function install(cuda?: Readonly<Record<string, string>>): Promise<
     run: async (program) => {
       const file = join(root, `program-${programs++}.mjs`);
       await writeFile(file, program);
-      const { stdout } = await run(process.execPath, [file], { cwd: root });
+      // Wrappers of this process may have it look for packages in more places than the project.
+      const { NODE_PATH: _, ...env } = process.env;
+      const { stdout } = await run(process.execPath, [file], { cwd: root, env });
       return JSON.parse(stdout);
     },
     remove: () => rm(root, { recursive: true, force: true }),

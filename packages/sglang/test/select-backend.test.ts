@@ -182,6 +182,20 @@ describe("@moe-a2a/cuda is installed but unusable", () => {
     expect((await rejection({ "package.json": "{", "index.js": "" })).code).toBe("CUDA_LOAD_FAILED");
   });
 
+  test("it has another version, which nobody has tested with this one", async () => {
+    const entry = withEntry(`
+      const status = () => ({ available: true, devices: [] });
+      export const cudaBackend = { name: "cuda", status, create: async () => { throw new Error("unused"); } };
+    `);
+    const manifest = JSON.stringify({ ...JSON.parse(CUDA_MANIFEST), version: "99.1.0" });
+    expect(await rejection({ ...entry, "package.json": manifest })).toMatchObject({
+      code: "CUDA_VERSION",
+      reason: expect.stringMatching(
+        /^@moe-a2a\/cuda has version 99\.1\.0, and @moe-a2a\/sglang has version /,
+      ),
+    });
+  });
+
   test("it exports no backend", async () => {
     expect(await rejection(withEntry("export const cudaBackend = 5;"))).toMatchObject({
       code: "CUDA_LOAD_FAILED",
