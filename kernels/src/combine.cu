@@ -1,5 +1,4 @@
 // Combine: this rank's results are offered in its own window; their owners read and sum them.
-#include "device/agree.cuh"
 #include "device/copy.cuh"
 #include "device/sum.cuh"
 #include "device/wait.cuh"
@@ -10,9 +9,9 @@ namespace {
 
 struct CombineShared {
   BlockState block;
+  WaitState wait;
   const uint8_t *rows[kThreads / 32][MOE_A2A_MAX_TOP_K];
   int32_t ends[MOE_A2A_MAX_RANKS];  // running sums of the received rows
-  int32_t arrived;
 };
 
 // Copies the received rows' results into this rank's window. Whole block; piece `ticket` of `p.copyTickets`.
@@ -36,74 +35,54 @@ __device__ void copyIn(const CombineParams &p, CombineShared &sh, int ticket) {
   }
 }
 
+// What this rank says about the round, its generation aside.
+__device__ void prepareMessage(const CombineParams &p, uint32_t *said) {
+  if (threadIdx.x != 0) return;
+  said[kWordHiddenSize] = p.hiddenSize;
+  said[kWordDtype] = p.dtype;
+}
+
+__device__ __forceinline__ Packet messageOf(const CombineParams &p, const BlockState &block) {
+  return {block.round, {static_cast<uint32_t>(block.generation), static_cast<uint32_t>(p.hiddenSize), static_cast<uint32_t>(p.dtype)}};
+}
+
 // Tells all active ranks, this one too, that this rank's results may be read. Whole block.
-__device__ void publish(const CombineParams &p, BlockState &block) {
+__device__ void publish(const CombineParams &p, const BlockState &block) {
   const PhaseParams &phase = p.phase;
-  LaneState *lane = laneState(phase);
-  const int thread = threadIdx.x;
-  if (thread == 0) {
-    const bool failed = loadRelaxedSys(&lane->phaseFailed) || loadRelaxedSys(&rankState(phase)->failed) ||
-                        loadRelaxedSys(&rankState(phase)->stopped) == kStopAll;
-    if (failed) markPhaseFailed(lane);
-    block.flag = failed;
-  }
-  __syncthreads();
-  const bool failed = block.flag;
-  __syncthreads();
-  if (failed) return;
-  const bool told = thread < phase.ranks && (block.active >> thread & 1);
-  if (told) {
-    const Vector<4> words{{static_cast<uint32_t>(block.generation), block.round, static_cast<uint32_t>(p.hiddenSize),
-                           static_cast<uint32_t>(p.dtype)}};
-    words.store(reinterpret_cast<uint8_t *>(block.windows[thread]) + phase.at.combine_headers +
-                phase.rank * kCombineHeaderBytes);
-  }
+  const int peer = threadIdx.x;
   delay(phase.delays.beforeFlag);
-  if (told) {
+  if (peer < phase.ranks && (block.active >> peer & 1)) {
     fenceSys();
-    storeRelaxedSys(reinterpret_cast<uint32_t *>(block.windows[thread] + phase.at.combine_flags +
-                                                 phase.rank * kFlagStride),
-                    block.round);
+    storePacket(reinterpret_cast<uint8_t *>(block.windows[peer]) + phase.at.combine_headers + phase.rank * kCombineHeaderBytes,
+                messageOf(p, block));
   }
   delay(phase.delays.afterFlag);
 }
 
 // Waits for all peers, and compares what they said. Whole block.
 __device__ bool awaitResults(const CombineParams &p, CombineShared &sh) {
-  const PhaseParams &phase = p.phase;
-  if (threadIdx.x < 32) {
-    const Waiting waiting{phase, sh.block, MOE_A2A_COMBINE, phase.at.combine_flags, globalNanoseconds()};
-    bool arrived = waitForPeers(waiting, nullptr) &&
-                   ranksAgree(phase, sh.block, MOE_A2A_COMBINE, kCombineFields, phase.at.combine_headers,
-                              kCombineHeaderBytes);
-    if (arrived && loadRelaxedSys(controlWord(phase, kAlarmWord))) {
-      const int told =
-          findVerdict(phase, sh.block.active, sh.block.generation, phaseNumber(sh.block.round, MOE_A2A_COMBINE));
-      if (told >= 0 && threadIdx.x == 0) failAsTold(phase, told);
-      arrived = told < 0;
-    }
-    if (threadIdx.x == 0) sh.arrived = arrived;
-  }
-  __syncthreads();
-  delay(phase.delays.afterWait);
-  return sh.arrived != 0;
+  const Messages messages{MOE_A2A_COMBINE, p.phase.at.combine_headers, kCombineHeaderBytes, globalNanoseconds()};
+  const bool arrived = awaitMessages<kCombinePackets>(p.phase, sh.block, messages, kCombineFields, -1, sh.wait, nullptr);
+  delay(p.phase.delays.afterWait);
+  return arrived;
 }
 
 // Sums one part of each row of a tile of tokens.
 template <int DType, int OutDType>
 __device__ void sumTile(const CombineParams &p, CombineShared &sh, int ticket, int tokens) {
   const PhaseParams &phase = p.phase;
-  const int lanes = p.blockPerToken ? blockDim.x : 32;
-  const int group = threadIdx.x / lanes, groups = blockDim.x / lanes, lane = threadIdx.x % lanes;
+  const int lanes = 1 << p.lanesLog2;
+  const int group = threadIdx.x >> p.lanesLog2, groups = kThreads >> p.lanesLog2, lane = threadIdx.x & (lanes - 1);
+  const bool wholeBlock = p.lanesLog2 == kThreadsLog2;
   const uint8_t **rows = sh.rows[group];
   const int tile = ticket / p.splits, part = ticket % p.splits;
   const int start = tile * p.tokensPerTile, end = min(start + p.tokensPerTile, tokens);
   const auto *entryCounts = phase.own + phase.at.entry_counts;
   const auto *entryRanks = phase.own + phase.at.entry_ranks;
   const auto *entrySlots = reinterpret_cast<const int32_t *>(phase.own + phase.at.entry_slots);
-  const int rounds = (end - start + groups - 1) / groups;
-  for (int i = 0; i < rounds; i++) {
-    const int token = start + i * groups + group;
+  const int from = partStart(p.parts, part), to = partStart(p.parts, part + 1);
+  for (int first = start; first < end; first += groups) {
+    const int token = first + group;
     const int count = token < end ? entryCounts[token] : 0;
     if (lane < count) {
       const int64_t entry = static_cast<int64_t>(token) * phase.maxTargets + lane;
@@ -111,24 +90,21 @@ __device__ void sumTile(const CombineParams &p, CombineShared &sh, int ticket, i
       rows[lane] = reinterpret_cast<const uint8_t *>(sh.block.windows[entryRanks[entry]]) + phase.at.combine +
                    slot * p.rowBytes;
     }
-    if (p.blockPerToken) __syncthreads();
+    if (wholeBlock) __syncthreads();
     else __syncwarp();
     if (token < end) {
       uint8_t *output = p.output + static_cast<int64_t>(token) * p.hiddenSize * sizeof(typename Element<OutDType>::Bits);
       if (p.vectorized) {
-        const int vectors = p.rowBytes / 16;
-        const int to = partStart(vectors, part + 1, p.splits);
-        for (int v = partStart(vectors, part, p.splits) + lane; v < to; v += lanes) {
+        for (int v = from + lane; v < to; v += lanes) {
           sumVector<DType, OutDType>(rows, count, static_cast<int64_t>(v) * 16, output);
         }
       } else {
-        const int to = partStart(p.hiddenSize, part + 1, p.splits);
-        for (int h = partStart(p.hiddenSize, part, p.splits) + lane; h < to; h += lanes) {
+        for (int h = from + lane; h < to; h += lanes) {
           sumElement<DType, OutDType>(rows, count, h, output);
         }
       }
     }
-    if (p.blockPerToken) __syncthreads();
+    if (wholeBlock) __syncthreads();
     else __syncwarp();
   }
 }
@@ -142,10 +118,11 @@ __device__ void spoil(const CombineParams &p, int tokens) {
   }
 }
 
-// A combine that exchanges nothing moves its flags on all the same, lest they fall behind by half of all numbers.
-__device__ void advanceFlags(const PhaseParams &p, const BlockState &block) {
-  if (threadIdx.x < p.ranks && (block.active >> threadIdx.x & 1)) {
-    storeRelaxedSys(reinterpret_cast<uint32_t *>(p.window + p.at.combine_flags + threadIdx.x * kFlagStride), block.round);
+// A combine that exchanges nothing moves its messages on all the same, lest they fall behind by half of all numbers.
+__device__ void advanceMessages(const CombineParams &p, const BlockState &block) {
+  const int source = threadIdx.x;
+  if (source < p.phase.ranks && (block.active >> source & 1)) {
+    storePacket(p.phase.window + p.phase.at.combine_headers + source * kCombineHeaderBytes, messageOf(p, block));
   }
 }
 
@@ -154,7 +131,9 @@ __global__ void __launch_bounds__(kThreads) combineKernel(const __grid_constant_
   __shared__ CombineShared sh;
   BlockState &block = sh.block;
   LaneState *lane = laneState(p.phase);
+  prepareMessage(p, sh.wait.said);
   beginPhase(p.phase, MOE_A2A_COMBINE, &lane->numTokens, 0, block);
+  MOE_A2A_MARK(2);
   const int tokens = min(max(block.numTokens, 0), p.rows);
   const bool exchanges = p.phase.maxTokens > 0;
   const uint32_t copies = p.copyTickets;
@@ -172,26 +151,37 @@ __global__ void __launch_bounds__(kThreads) combineKernel(const __grid_constant_
       if (block.ticket < copies) continue;
     }
     if (copied > 0) {
-      if (countDone(lane, block, copied, copies) && exchanges) publish(p, block);
+      if (countToLast<true>(&lane->done, copied, copies, block.blocked) == kLast) publish(p, block);
       copied = 0;
       if (block.ticket >= all) break;
     }
-    if (copies == 0 && block.ticket == 0) {
+    if (copies == 0 && block.ticket == 0 && !block.blocked) {
       if (exchanges) publish(p, block);
-      else advanceFlags(p.phase, block);
+      else advanceMessages(p, block);
     }
+    MOE_A2A_MARK(3);
     if (!waited) {
       waited = true;
       arrived = !block.blocked && (!exchanges || awaitResults(p, sh));
     }
+    MOE_A2A_MARK(4);
     if (arrived && block.ticket - copies < sums) sumTile<DType, OutDType>(p, sh, block.ticket - copies, tokens);
     if (all <= gridDim.x) break;
     takeTicket(lane, block);
   }
-  if (!leavesLast(lane, block)) return;
-  const bool succeeded = endPhase(p.phase, MOE_A2A_COMBINE, block);
-  if (threadIdx.x == 0) storeRelaxedSys(&lane->round, block.round + 1);
-  if (!succeeded) spoil<OutDType>(p, tokens);
+  MOE_A2A_MARK(5);
+  // What a reset that left this rank out let others overwrite meanwhile must not pass as good.
+  __syncthreads();
+  const bool leftOut = arrived && threadIdx.x == 0 && isLeftOut(p.phase, block);
+  if (leftOut) failLeftOut(p.phase, block.round, MOE_A2A_COMBINE);
+  const Last left = countToLast<false>(&lane->exits, 1, gridDim.x, leftOut || (waited && !arrived));
+  MOE_A2A_MARK(6);
+  if (left == kNotLast) return;
+  if (threadIdx.x == 0) {
+    endPhase(p.phase, MOE_A2A_COMBINE, block, left == kLast);
+    storeRelaxedSys(&lane->round, block.round + 1);
+  }
+  if (left != kLast) spoil<OutDType>(p, tokens);
 }
 
 template <int DType>
@@ -204,6 +194,10 @@ const void *functionOf(int outDtype) {
 }
 
 }  // namespace
+
+#ifdef MOE_A2A_TRACE
+extern "C" int moe_a2a_trace_combine(long long *clocks) { return cudaMemcpyFromSymbol(clocks, traceClocks, sizeof(traceClocks)); }
+#endif
 
 const void *combineFunction(int dtype, int outDtype) {
   switch (dtype) {

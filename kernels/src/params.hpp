@@ -6,6 +6,9 @@
 namespace moe_a2a {
 
 constexpr int kThreads = 256;
+constexpr int kWarpLog2 = 5;
+constexpr int kThreadsLog2 = 8;
+static_assert(kThreads == 1 << kThreadsLog2);
 constexpr int kMaxTile = 32;
 
 // Divides 31-bit numbers by a constant (Granlund and Montgomery, PLDI 1994).
@@ -48,11 +51,18 @@ struct PhaseParams {
   Delays delays;
 };
 
+// Cuts something into parts of nearly equal size; the first `larger` have one more.
+struct Parts {
+  int32_t size;
+  int32_t larger;
+};
+
 struct PayloadParams {
   const uint8_t *source;
   uint64_t target;   // byte offset of [ranks, maxTokens, rowBytes] in a window
   int32_t rowBytes;
   int32_t vectorLog2;  // width of the widest access that source, target and rows allow
+  Parts parts;         // of a row's vectors, one for each split
 };
 
 struct DispatchParams {
@@ -71,7 +81,7 @@ struct DispatchParams {
   int32_t fillPadding;
   int32_t tokensPerTile;
   int32_t splits;
-  int32_t blockPerToken;
+  int32_t lanesLog2;  // threads that share a token: a warp, or a block
   int32_t scan;
   int32_t receivers;  // blocks that fill padding, the publishing one included
 };
@@ -88,8 +98,9 @@ struct CombineParams {
   int32_t copyTickets;
   int32_t tokensPerTile;
   int32_t splits;
-  int32_t blockPerToken;
-  int32_t rows;  // of the output
+  int32_t lanesLog2;  // threads that share a token: a warp, or a block
+  Parts parts;        // of a row's vectors, or elements where they are summed one by one
+  int32_t rows;       // of the output
 };
 
 }  // namespace moe_a2a

@@ -7,26 +7,29 @@
 
 namespace moe_a2a {
 
-// What a rank believes about a round. Words as in packages/js/src/headers.ts.
-struct alignas(16) DispatchHeader {
-  int32_t generation;
+// Messages go in packets of 16 bytes, stored and loaded whole: the round that they belong to, which makes them flags, and
+// three words. A packet that does not carry this round yet has not arrived.
+struct alignas(16) Packet {
   uint32_t round;
-  int32_t maxTokens;
-  int32_t payloadCount;
-  int32_t rowBytes[MOE_A2A_MAX_PAYLOADS];
-  int32_t statsLength;
-  int32_t count;
-  int32_t unused[2];
+  uint32_t words[3];
 };
-static_assert(sizeof(DispatchHeader) == 64 && sizeof(DispatchHeader) <= kDispatchHeaderBytes);
 
-struct alignas(16) CombineHeader {
-  int32_t generation;
-  uint32_t round;
-  int32_t hiddenSize;
-  int32_t dtype;
+// What a rank believes about a round and how many rows it sent, word by word.
+enum DispatchWord {
+  kWordGeneration,
+  kWordMaxTokens,
+  kWordPayloadCount,
+  kWordCount,  // the only one that may differ between ranks
+  kWordStatsLength,
+  kWordRowBytes,
+  kDispatchWords = kWordRowBytes + MOE_A2A_MAX_PAYLOADS,
 };
-static_assert(sizeof(CombineHeader) <= kCombineHeaderBytes);
+constexpr int kDispatchPackets = (kDispatchWords + 2) / 3;
+static_assert(kDispatchPackets * sizeof(Packet) <= kDispatchHeaderBytes);
+
+enum CombineWord { kWordCombineGeneration, kWordHiddenSize, kWordDtype, kCombineWords };
+constexpr int kCombinePackets = 1;
+static_assert(kCombinePackets * sizeof(Packet) <= kCombineHeaderBytes);
 
 // A failure as a kernel finds it.
 struct Finding {
@@ -89,11 +92,12 @@ struct LaneState {
   int32_t numTokens;   // L of the last dispatch
   // Progress of the phase that runs; 0 between phases.
   uint32_t ticket;
-  uint32_t done;
-  uint32_t exits;
   uint32_t phaseFailed;
   int32_t dropped[3];
-  uint64_t badEntry;  // token * topK + k of the first bad id, plus one; 0: none. Kept as ~value for atomicMax.
+  int32_t unused;
+  uint64_t done;      // pieces of outgoing work, and blocks that failed in the upper half
+  uint64_t exits;     // blocks, and those that failed in the upper half
+  uint64_t badEntry;  // ~(token * topK + k) of the first bad id; 0: none
   Report reports[kReports];
 };
 

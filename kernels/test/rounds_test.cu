@@ -1,6 +1,11 @@
 // Random rounds against a reference on the CPU, byte for byte; and, with --time, how long phases take.
 #include "world.cuh"
 
+#ifdef MOE_A2A_TRACE
+extern "C" int moe_a2a_trace_dispatch(long long *clocks);
+extern "C" int moe_a2a_trace_combine(long long *clocks);
+#endif
+
 namespace {
 
 struct Options {
@@ -213,7 +218,7 @@ void correctness(const Options &o, int devices) {
 }
 
 void timing(const Options &o, int devices) {
-  World w(o.ranks, o.experts, o.topK, o.capacity, o.hidden, 0, 0, devices);
+  World w(o.ranks, o.experts, o.topK, o.capacity, o.hidden, 0, 0, devices, 1, 0);
   std::mt19937 random(5);
   const int T = o.tokens < 0 ? o.capacity : o.tokens, m = o.capacity;
   Options plain = o;
@@ -272,6 +277,17 @@ void timing(const Options &o, int devices) {
   }
   std::sort(samples.begin(), samples.end());
   std::printf("T %d m %d H %d K %d E %d R %d kind %d tile %d splits %d: round median %.2f us, min %.2f, max %.2f\n", T, m, o.hidden, o.topK, o.experts, o.ranks, o.kind, o.tile, o.splits, samples[samples.size() / 2], samples.front(), samples.back());
+#ifdef MOE_A2A_TRACE
+  for (int which = 0; which < 2; which++) {
+    long long clocks[16];
+    CHECK_CUDA(cudaSetDevice(0));
+    if (which == 0) moe_a2a_trace_dispatch(clocks);
+    else moe_a2a_trace_combine(clocks);
+    std::printf(which ? "  combine :" : "  dispatch:");
+    for (int i = 1; i < (which ? 7 : 11); i++) std::printf(" %lld", clocks[i] - clocks[0]);
+    std::printf("\n");
+  }
+#endif
   for (int r = 0; r < o.ranks; r++) CHECK_A2A(moe_a2a_graph_destroy(w.ranks[r].device, graphs[r]));
 }
 

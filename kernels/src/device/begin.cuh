@@ -2,6 +2,7 @@
 #pragma once
 
 #include "failure.cuh"
+#include "trace.cuh"
 
 namespace moe_a2a {
 
@@ -15,7 +16,6 @@ struct BlockState {
   int32_t numTokens;
   // This rank may not send: it has failed, was told so, was stopped, or was left out by a reset.
   int32_t blocked;
-  int32_t flag;
 };
 
 // Takes the next piece of work; pieces are numbered, so whoever holds one knows that all before it are in running blocks.
@@ -27,24 +27,33 @@ __device__ __forceinline__ void takeTicket(LaneState *lane, BlockState &block) {
 
 // Reads what a phase depends on, takes the first ticket, and finds out whether this rank may send at all.
 __device__ inline void beginPhase(const PhaseParams &p, int phase, const int32_t *tokenCount, int numTokens, BlockState &block) {
-  waitForEarlierKernel();
-  letNextKernelStart();
+  MOE_A2A_MARK(0);
   const RankState *state = rankState(p);
   LaneState *lane = laneState(p);
   const int thread = threadIdx.x;
+  // Windows stay where they are, so they may be looked up before the kernels before this one are done.
+  if (thread >= 32 && thread - 32 < p.ranks) block.windows[thread - 32] = state->windows[thread - 32];
+  waitForEarlierKernel();
+  MOE_A2A_MARK(1);
+  letNextKernelStart();
   if (thread < 32) {
-    // One load a lane, so that they travel together.
-    uint32_t word = 0;
-    if (thread == 0) word = gridDim.x == 1 ? 0 : addRelaxedGpu(&lane->ticket, 1);
-    if (thread == 1) word = loadRelaxedSys(&lane->round);
-    if (thread == 2) word = loadRelaxedSys(&state->generation);
-    if (thread == 3) word = loadRelaxedSys(controlWord(p, kGenerationWord));
-    if (thread == 4) word = loadRelaxedSys(controlWord(p, kAlarmWord));
-    if (thread == 5) word = loadRelaxedSys(&state->failed);
-    if (thread == 6) word = loadRelaxedSys(&state->stopped);
-    if (thread == 7) word = loadRelaxedSys(reinterpret_cast<const uint32_t *>(&state->active));
-    if (thread == 8) word = loadRelaxedSys(reinterpret_cast<const uint32_t *>(&state->active) + 1);
-    if (thread == 9) word = tokenCount ? loadRelaxedSys(tokenCount) : numTokens;
+    uint32_t first = 0;
+    if (thread == 0 && gridDim.x > 1) first = addRelaxedGpu(&lane->ticket, 1);
+    // One load, in which each lane reads another word.
+    const auto *active32 = reinterpret_cast<const int32_t *>(&state->active);
+    const int32_t *address = thread == 1   ? reinterpret_cast<const int32_t *>(&lane->round)
+                             : thread == 2 ? &state->generation
+                             : thread == 3 ? controlWord(p, kGenerationWord)
+                             : thread == 4 ? controlWord(p, kAlarmWord)
+                             : thread == 5 ? &state->failed
+                             : thread == 6 ? &state->stopped
+                             : thread == 7 ? active32
+                             : thread == 8 ? active32 + 1
+                             : tokenCount ? tokenCount
+                                          : active32;
+    uint32_t word = loadRelaxedSys(address);
+    if (thread == 9 && !tokenCount) word = numTokens;
+    if (thread == 0) word = first;
     const auto from = [&](int source) { return __shfl_sync(0xffffffff, word, source); };
     const uint32_t ticket = from(0), round = from(1), alarm = from(4), failed = from(5), stopped = from(6);
     const int32_t generation = from(2), windowGeneration = from(3);
@@ -66,60 +75,48 @@ __device__ inline void beginPhase(const PhaseParams &p, int phase, const int32_t
       }
     }
   }
-  for (int r = thread; r < p.ranks; r += blockDim.x) block.windows[r] = state->windows[r];
   __syncthreads();
   delay(p.delays.beforeStores);
 }
 
-// Counts `pieces` of outgoing work done; true for the block that completes them all. Every block's stores are ordered
-// before its count, so that this block may vouch for them.
-__device__ inline bool countDone(LaneState *lane, BlockState &block, uint32_t pieces, uint32_t all) {
-  __syncthreads();
-  if (gridDim.x == 1) return true;
+constexpr uint64_t kOneFailed = 1ull << 32;
+
+enum Last { kNotLast, kLast, kLastAfterFailure };
+
+// Adds `amount` to a counter of this phase; tells the block that makes it `all`, and whether any block has failed. Every
+// block's stores are ordered before its count, so that the last one may vouch for them.
+template <bool PeersSee>
+__device__ inline Last countToLast(uint64_t *counter, uint32_t amount, uint32_t all, bool failed) {
+  if (gridDim.x == 1) return __syncthreads_or(failed) ? kLastAfterFailure : kLast;
+  const bool blockFailed = __syncthreads_or(failed);
+  bool last = false, anyFailed = false;
   if (threadIdx.x == 0) {
-    fenceSys();
-    block.flag = addRelaxedGpu(&lane->done, pieces) + pieces == all;
-    fenceSys();
+    if (PeersSee) fenceSys();
+    else fenceGpu();
+    const uint64_t sum = addRelaxedGpu64(counter, amount + (blockFailed ? kOneFailed : 0)) + amount + (blockFailed ? kOneFailed : 0);
+    last = static_cast<uint32_t>(sum) == all;
+    anyFailed = last && sum >> 32 != 0;
+    if (last) fenceGpu();
   }
-  __syncthreads();
-  return block.flag != 0;
+  if (!__syncthreads_or(last)) return kNotLast;
+  return __syncthreads_or(anyFailed) ? kLastAfterFailure : kLast;
 }
 
-// True for the block that leaves a phase last: all others have done their work.
-__device__ inline bool leavesLast(LaneState *lane, BlockState &block) {
-  __syncthreads();
-  if (gridDim.x == 1) return true;
-  if (threadIdx.x == 0) {
-    fenceGpu();
-    block.flag = addRelaxedGpu(&lane->exits, 1) == gridDim.x - 1;
-    fenceGpu();
-  }
-  __syncthreads();
-  return block.flag != 0;
+// True for the caller whose rank a reset has left out meanwhile: what it has read must not pass as good.
+__device__ __forceinline__ bool isLeftOut(const PhaseParams &p, const BlockState &block) {
+  return static_cast<int32_t>(loadRelaxedSys(controlWord(p, kGenerationWord))) != block.generation;
 }
 
-// Whether the phase succeeded, for the block that leaves last. A reset may have left this rank out meanwhile: what it
-// then read must not pass as good.
-__device__ inline bool endPhase(const PhaseParams &p, int phase, BlockState &block) {
+// Ends a phase. One thread of the block that leaves last.
+__device__ inline void endPhase(const PhaseParams &p, int phase, const BlockState &block, bool succeeded) {
   LaneState *lane = laneState(p);
-  if (threadIdx.x == 0) {
-    const bool leftOut =
-        static_cast<int32_t>(loadRelaxedSys(controlWord(p, kGenerationWord))) != block.generation;
-    bool failed = loadRelaxedSys(&lane->phaseFailed) != 0;
-    if (leftOut && !failed) {
-      failLeftOut(p, block.round, phase);
-      failed = true;
-    }
-    if (!failed) storeRelaxedSys(&lane->completed, phaseNumber(block.round, phase));
-    lane->ticket = 0;
-    lane->done = 0;
-    lane->exits = 0;
-    lane->phaseFailed = 0;
-    lane->badEntry = 0;
-    block.flag = !failed;
-  }
-  __syncthreads();
-  return block.flag != 0;
+  if (succeeded) storeRelaxedSys(&lane->completed, phaseNumber(block.round, phase));
+  lane->ticket = 0;
+  lane->phaseFailed = 0;
+  lane->done = 0;
+  lane->exits = 0;
+  lane->badEntry = 0;
+  for (int i = 0; i < 3; i++) lane->dropped[i] = 0;
 }
 
 }  // namespace moe_a2a

@@ -40,22 +40,20 @@ __device__ __forceinline__ void fanOutAny(int log2, const uint8_t *row, uint8_t 
   }
 }
 
-// Part `part` of `splits` of [0, vectors).
-__device__ __forceinline__ int partStart(int vectors, int part, int splits) {
-  return static_cast<int>(static_cast<int64_t>(vectors) * part / splits);
+__device__ __forceinline__ int partStart(const Parts &parts, int part) {
+  return part * parts.size + min(part, parts.larger);
 }
 
 // Sends one part of each row of a tile. `places`: room for one group's targets, in shared memory.
-__device__ inline void sendTile(const DispatchParams &p, const BlockState &block, const Tile &t, int64_t start, int64_t end, int part,
-                         uint8_t *(*places)[MOE_A2A_MAX_TOP_K]) {
-  const int lanes = p.blockPerToken ? blockDim.x : 32;
-  const int group = threadIdx.x / lanes, groups = blockDim.x / lanes, lane = threadIdx.x % lanes;
+__device__ inline void sendTile(const DispatchParams &p, const BlockState &block, const Tile &t, int64_t start, int tokens,
+                                int part, uint8_t *(*places)[MOE_A2A_MAX_TOP_K]) {
+  const int lanes = 1 << p.lanesLog2;
+  const int group = threadIdx.x >> p.lanesLog2, groups = kThreads >> p.lanesLog2, lane = threadIdx.x & (lanes - 1);
+  const bool wholeBlock = p.lanesLog2 == kThreadsLog2;
   uint8_t **targets = places[group];
-  const int rounds = static_cast<int>((end - start + groups - 1) / groups);
-  for (int i = 0; i < rounds; i++) {
-    const int index = i * groups + group;
-    const bool has = index < end - start;
-    const int count = has ? t.count[index] : 0;
+  for (int first = 0; first < tokens; first += groups) {
+    const int index = first + group;
+    const int count = index < tokens ? t.count[index] : 0;
     for (int q = 0; q < p.payloadCount; q++) {
       const PayloadParams &payload = p.payloads[q];
       if (lane < count) {
@@ -63,14 +61,13 @@ __device__ inline void sendTile(const DispatchParams &p, const BlockState &block
         targets[lane] = reinterpret_cast<uint8_t *>(block.windows[t.rank[index][lane]]) + payload.target +
                         slot * payload.rowBytes;
       }
-      if (p.blockPerToken) __syncthreads();
+      if (wholeBlock) __syncthreads();
       else __syncwarp();
       if (count) {
-        const int vectors = payload.rowBytes >> payload.vectorLog2;
         fanOutAny(payload.vectorLog2, payload.source + (start + index) * payload.rowBytes, targets, count,
-                  partStart(vectors, part, p.splits), partStart(vectors, part + 1, p.splits), lane, lanes);
+                  partStart(payload.parts, part), partStart(payload.parts, part + 1), lane, lanes);
       }
-      if (p.blockPerToken) __syncthreads();
+      if (wholeBlock) __syncthreads();
       else __syncwarp();
     }
   }

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "../wire.hpp"
+
 namespace moe_a2a {
 
 template <typename T>
@@ -31,10 +33,32 @@ __device__ __forceinline__ uint64_t loadRelaxedGpu64(const uint64_t *p) {
 __device__ __forceinline__ void storeRelaxedGpu64(uint64_t *p, uint64_t v) {
   asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
 }
+__device__ __forceinline__ uint64_t addRelaxedGpu64(uint64_t *p, uint64_t v) {
+  uint64_t old;
+  asm volatile("atom.add.relaxed.gpu.global.u64 %0, [%1], %2;" : "=l"(old) : "l"(p), "l"(v) : "memory");
+  return old;
+}
 __device__ __forceinline__ uint32_t addRelaxedGpu(uint32_t *p, uint32_t v) {
   uint32_t old;
   asm volatile("atom.add.relaxed.gpu.global.u32 %0, [%1], %2;" : "=r"(old) : "l"(p), "r"(v) : "memory");
   return old;
+}
+// Whole 16 bytes at once, as the memory model grants for .b128 alone.
+__device__ __forceinline__ Packet loadPacket(const uint8_t *p) {
+  uint64_t low, high;
+  asm volatile(
+      "{ .reg .b128 v; ld.relaxed.sys.global.b128 v, [%2]; mov.b128 {%0, %1}, v; }"
+      : "=l"(low), "=l"(high)
+      : "l"(p)
+      : "memory");
+  return {static_cast<uint32_t>(low),
+          {static_cast<uint32_t>(low >> 32), static_cast<uint32_t>(high), static_cast<uint32_t>(high >> 32)}};
+}
+__device__ __forceinline__ void storePacket(uint8_t *p, const Packet &packet) {
+  const uint64_t low = packet.round | static_cast<uint64_t>(packet.words[0]) << 32;
+  const uint64_t high = packet.words[1] | static_cast<uint64_t>(packet.words[2]) << 32;
+  asm volatile("{ .reg .b128 v; mov.b128 v, {%1, %2}; st.relaxed.sys.global.b128 [%0], v; }" ::"l"(p), "l"(low), "l"(high)
+               : "memory");
 }
 __device__ __forceinline__ void fenceSys() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
 __device__ __forceinline__ void fenceGpu() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }

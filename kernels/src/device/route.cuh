@@ -30,7 +30,7 @@ __device__ __forceinline__ bool isExpert(const Placement &e, int32_t id) {
 __device__ __forceinline__ uint64_t targetsOf(const DispatchParams &p, uint64_t active, int64_t token) {
   const int32_t *ids = p.ids + token * p.phase.topK;
   uint64_t targets = 0;
-#pragma unroll 8
+#pragma unroll 4
   for (int k = 0; k < p.phase.topK; k++) {
     const int32_t id = ids[k];
     if (isExpert(p.placement, id)) targets |= 1ull << ownerOf(p.placement, id);
@@ -38,11 +38,11 @@ __device__ __forceinline__ uint64_t targetsOf(const DispatchParams &p, uint64_t 
   return targets & active;
 }
 
-// Adds to `first` how many tokens of [0, end) go to each rank. Whole block; `first` was cleared.
+// Adds to `first` how many tokens of [0, end) go to each rank. All warps but the first; `first` was cleared.
 __device__ inline void countEarlier(const DispatchParams &p, const BlockState &block, int64_t end, int32_t *first) {
   const int laneId = threadIdx.x & 31;
   int32_t mine[2] = {0, 0};  // of ranks laneId and laneId + 32
-  for (int64_t start = threadIdx.x - laneId; start < end; start += blockDim.x) {
+  for (int64_t start = threadIdx.x - laneId - 32; start < end; start += blockDim.x - 32) {
     const int64_t token = start + laneId;
     const uint64_t targets = token < end ? targetsOf(p, block.active, token) : 0;
     for (int r = 0; r < p.phase.ranks; r++) {
@@ -79,80 +79,76 @@ __device__ inline bool scanEarlier(const DispatchParams &p, BlockState &block, i
   return !__syncthreads_or(given);
 }
 
-// Counts what a tile drops, and notes the first bad id. One thread a token.
-__device__ inline void countDropped(const DispatchParams &p, const BlockState &block, int64_t token) {
+// Counts what a token drops, and notes its first bad id. One warp, one entry a lane.
+__device__ inline void countDropped(const DispatchParams &p, int64_t token, int32_t id, bool isEntry, bool isActive) {
   LaneState *lane = laneState(p.phase);
-  const int32_t *ids = p.ids + token * p.phase.topK;
-  int dropped[3] = {0, 0, 0};
-  for (int k = p.phase.topK - 1; k >= 0; k--) {
-    const int32_t id = ids[k];
-    if (isExpert(p.placement, id)) {
-      dropped[kDroppedInactive] += !(block.active >> ownerOf(p.placement, id) & 1);
-    } else if (id == -1) {
-      dropped[kDroppedPadding]++;
-    } else {
-      dropped[kDroppedInvalid]++;
-      if (!p.dropInvalid) {
-        const uint64_t entry = static_cast<uint64_t>(token) * p.phase.topK + k;
-        atomicMax(reinterpret_cast<unsigned long long *>(&lane->badEntry), static_cast<unsigned long long>(~entry));
-      }
-    }
-  }
-  for (int i = 0; i < 3; i++) {
-    if (dropped[i]) atomicAdd(&lane->dropped[i], dropped[i]);
+  const int laneId = threadIdx.x & 31;
+  const bool known = isEntry && isExpert(p.placement, id);
+  const unsigned padding = __ballot_sync(0xffffffff, isEntry && id == -1);
+  const unsigned invalid = __ballot_sync(0xffffffff, isEntry && !known && id != -1);
+  const unsigned inactive = __ballot_sync(0xffffffff, known && !isActive);
+  if (laneId != 0 || !(padding | invalid | inactive)) return;
+  if (padding) atomicAdd(&lane->dropped[kDroppedPadding], __popc(padding));
+  if (invalid) atomicAdd(&lane->dropped[kDroppedInvalid], __popc(invalid));
+  if (inactive) atomicAdd(&lane->dropped[kDroppedInactive], __popc(inactive));
+  if (invalid && !p.dropInvalid) {
+    const uint64_t entry = static_cast<uint64_t>(token) * p.phase.topK + __ffs(invalid) - 1;
+    atomicMax(reinterpret_cast<unsigned long long *>(&lane->badEntry), static_cast<unsigned long long>(~entry));
   }
 }
 
-// Routes the tokens [start, end) of `tile`. `records`: this block keeps what the combine and the report need. False where
-// the rank failed meanwhile.
-__device__ inline bool routeTile(const DispatchParams &p, BlockState &block, int tile, bool records, int64_t start, int64_t end,
-                          int64_t tokens, Tile &t) {
-  const int thread = threadIdx.x, ranks = p.phase.ranks, K = p.phase.topK;
-  for (int r = thread; r < ranks; r += blockDim.x) t.first[r] = 0;
-  const int64_t token = start + thread;
-  if (thread < 32) {
-    const uint64_t targets = token < end ? targetsOf(p, block.active, token) : 0;
-    for (int r = 0; r < ranks; r++) {
-      const uint32_t chosen = __ballot_sync(0xffffffff, targets >> r & 1);
-      if (thread == 0) t.chosen[r] = chosen;
-    }
+// Which ranks a token of the tile goes to, in order of k. One warp, one entry a lane.
+__device__ inline void routeToken(const DispatchParams &p, const BlockState &block, int64_t token, int index, bool records,
+                                  Tile &t) {
+  const int laneId = threadIdx.x & 31;
+  const bool isEntry = laneId < p.phase.topK;
+  const int32_t id = isEntry ? p.ids[token * p.phase.topK + laneId] : -1;
+  int owner = isExpert(p.placement, id) ? ownerOf(p.placement, id) : -1;
+  const bool isActive = owner >= 0 && (block.active >> owner & 1);
+  if (!isActive) owner = -1;
+  // The lowest lane among those with the same owner stands first for its rank.
+  const unsigned same = __match_any_sync(0xffffffff, owner);
+  const bool leads = isActive && laneId == __ffs(same) - 1;
+  const unsigned leaders = __ballot_sync(0xffffffff, leads);
+  if (leads) {
+    t.rank[index][__popc(leaders & ((1u << laneId) - 1))] = owner;
+    atomicOr(&t.chosen[owner], 1u << index);
+  }
+  if (laneId == 0) t.count[index] = __popc(leaders);
+  if (records) countDropped(p, token, id, isEntry, isActive);
+}
+
+// Routes `count` tokens of `tile`, from `start` on. `records`: this block keeps what the combine and the report need. Whole
+// block; false where the rank failed meanwhile.
+__device__ inline bool routeTile(const DispatchParams &p, BlockState &block, int tile, bool records, int64_t start, int count,
+                                 int tokens, Tile &t) {
+  const int thread = threadIdx.x, ranks = p.phase.ranks, warp = thread >> 5, laneId = thread & 31;
+  if (thread < ranks) {
+    t.first[thread] = 0;
+    t.chosen[thread] = 0;
   }
   __syncthreads();
-  if (p.scan) {
-    if (!scanEarlier(p, block, tile, records, t)) return false;
-  } else {
-    countEarlier(p, block, start, t.first);
-    __syncthreads();
-  }
-  if (token < end) {  // at most 32 threads
-    const int32_t *ids = p.ids + token * K;
-    uint64_t seen = ~block.active;
-    int count = 0;
-    for (int k = 0; k < K; k++) {
-      const int32_t id = ids[k];
-      if (!isExpert(p.placement, id)) continue;
-      const int owner = ownerOf(p.placement, id);
-      if (seen >> owner & 1) continue;
-      seen |= 1ull << owner;
-      t.rank[thread][count] = owner;
-      t.slot[thread][count] = t.first[owner] + __popc(t.chosen[owner] & ((1u << thread) - 1));
-      count++;
-    }
-    t.count[thread] = count;
+  // The first warps route the tile's tokens while the others count those before it.
+  for (int index = warp; index < count; index += kThreads / 32) routeToken(p, block, start + index, index, records, t);
+  if (!p.scan && warp > 0) countEarlier(p, block, start, t.first);
+  __syncthreads();
+  if (p.scan && !scanEarlier(p, block, tile, records, t)) return false;
+
+  for (int index = warp; index < count; index += kThreads / 32) {
+    if (laneId >= t.count[index]) continue;
+    const int owner = t.rank[index][laneId];
+    const int slot = t.first[owner] + __popc(t.chosen[owner] & ((1u << index) - 1));
+    t.slot[index][laneId] = slot;
     if (records) {
-      auto *entryRanks = p.phase.own + p.phase.at.entry_ranks + token * p.phase.maxTargets;
-      auto *entrySlots = reinterpret_cast<int32_t *>(p.phase.own + p.phase.at.entry_slots) + token * p.phase.maxTargets;
-      for (int i = 0; i < count; i++) {
-        entryRanks[i] = t.rank[thread][i];
-        entrySlots[i] = t.slot[thread][i];
-      }
-      (p.phase.own + p.phase.at.entry_counts)[token] = count;
-      countDropped(p, block, token);
+      const int64_t entry = (start + index) * p.phase.maxTargets + laneId;
+      (p.phase.own + p.phase.at.entry_ranks)[entry] = owner;
+      reinterpret_cast<int32_t *>(p.phase.own + p.phase.at.entry_slots)[entry] = slot;
     }
   }
-  if (records && end == tokens) {
+  if (records && thread < count) (p.phase.own + p.phase.at.entry_counts)[start + thread] = t.count[thread];
+  if (records && start + count == tokens && thread < ranks) {
     auto *sendCounts = reinterpret_cast<int32_t *>(p.phase.own + p.phase.at.send_counts);
-    for (int r = thread; r < ranks; r += blockDim.x) sendCounts[r] = t.first[r] + __popc(t.chosen[r]);
+    sendCounts[thread] = t.first[thread] + __popc(t.chosen[thread]);
   }
   __syncthreads();
   return true;

@@ -1,21 +1,52 @@
-// Waiting for the flags of all active peers, never for longer than the time limit.
+// Waiting for the messages of all active peers, never for longer than the time limit, and comparing what they say.
 #pragma once
 
 #include "begin.cuh"
 
 namespace moe_a2a {
 
-struct Waiting {
-  const PhaseParams &p;
-  const BlockState &block;
-  int phase;
-  uint64_t flags;  // byte offset in the window
-  uint64_t start;
+constexpr int kMaxWords = kDispatchPackets * 3;
+
+// What a block that waits keeps in shared memory.
+struct WaitState {
+  uint32_t said[kMaxWords];  // by this rank
+  int32_t counts[MOE_A2A_MAX_RANKS];  // of the rows from each rank
+  uint64_t missing;
+  uint32_t differing;
+  int32_t goesOn;
 };
 
-__device__ __forceinline__ bool isHere(const Waiting &w, int source) {
-  const uint32_t flag = loadRelaxedSys(reinterpret_cast<const uint32_t *>(w.p.window + w.flags + source * kFlagStride));
-  return !earlier(flag, w.block.round);
+// The messages of one phase in this rank's window.
+struct Messages {
+  int phase;
+  uint64_t headers;  // byte offset
+  uint64_t stride;   // from one source to the next
+  uint64_t start;    // of the waiting, in nanoseconds
+};
+
+// Fields in the order in which a disagreement is reported; word -1 is the packets' round.
+struct Field {
+  int id;
+  int firstWord;
+  int words;
+};
+__device__ constexpr Field kDispatchFields[] = {
+    {MOE_A2A_FIELD_GENERATION, kWordGeneration, 1},
+    {MOE_A2A_FIELD_ROUND, -1, 1},
+    {MOE_A2A_FIELD_MAX_TOKENS, kWordMaxTokens, 1},
+    {MOE_A2A_FIELD_PAYLOAD_COUNT, kWordPayloadCount, 1},
+    {MOE_A2A_FIELD_ROW_BYTES, kWordRowBytes, MOE_A2A_MAX_PAYLOADS},
+    {MOE_A2A_FIELD_STATS_LENGTH, kWordStatsLength, 1},
+};
+__device__ constexpr Field kCombineFields[] = {
+    {MOE_A2A_FIELD_GENERATION, kWordCombineGeneration, 1},
+    {MOE_A2A_FIELD_ROUND, -1, 1},
+    {MOE_A2A_FIELD_HIDDEN_SIZE, kWordHiddenSize, 1},
+    {MOE_A2A_FIELD_DTYPE, kWordDtype, 1},
+};
+
+__device__ __forceinline__ const uint8_t *packetAt(const PhaseParams &p, const Messages &m, int source, int packet) {
+  return p.window + m.headers + source * m.stride + packet * sizeof(Packet);
 }
 
 __device__ __forceinline__ uint64_t maskOf(bool low, bool high) {
@@ -23,12 +54,12 @@ __device__ __forceinline__ uint64_t maskOf(bool low, bool high) {
 }
 
 // Missing peers that have closed or were lost: lost ones alone where there are any. One warp.
-__device__ inline uint64_t findGone(const Waiting &w, uint64_t missing, int *kind) {
+__device__ inline uint64_t findGone(const PhaseParams &p, uint64_t missing, int *kind) {
   const int laneId = threadIdx.x & 31;
   uint32_t how[2];
   for (int i = 0; i < 2; i++) {
     const int source = laneId + 32 * i;
-    how[i] = missing >> source & 1 ? loadRelaxedSys(controlWord(w.p, closedWord(source))) : 0;
+    how[i] = missing >> source & 1 ? loadRelaxedSys(controlWord(p, closedWord(source))) : 0;
   }
   const uint64_t lost = maskOf(how[0] == MOE_A2A_LOST, how[1] == MOE_A2A_LOST);
   const uint64_t gone = maskOf(how[0] != 0, how[1] != 0);
@@ -36,72 +67,195 @@ __device__ inline uint64_t findGone(const Waiting &w, uint64_t missing, int *kin
   return lost ? lost : gone;
 }
 
-// Waits until all active peers have come, or the phase has failed. One warp; true where all are here. `waitNs`, for the
-// block that reports, takes how long each was waited for.
-__device__ inline bool waitForPeers(const Waiting &w, uint64_t *waitNs) {
-  const PhaseParams &p = w.p;
+// Those of `ranks` from which not all packets are here, even now. One warp.
+template <int Packets>
+__device__ uint64_t stillMissing(const PhaseParams &p, const BlockState &block, const Messages &m, uint64_t ranks) {
+  fenceSys();
+  const int laneId = threadIdx.x & 31;
+  bool missing[2] = {false, false};
+  for (int i = 0; i < 2; i++) {
+    const int source = laneId + 32 * i;
+    for (int packet = 0; ranks >> source & 1 && packet < Packets; packet++) {
+      missing[i] |= earlier(loadPacket(packetAt(p, m, source, packet)).round, block.round);
+    }
+  }
+  return maskOf(missing[0], missing[1]);
+}
+
+// Something happened, or the time is up: fails the phase, or finds that it can wait on. One warp; `missing` is 0 where all
+// are here.
+template <int Packets>
+__device__ __noinline__ bool goesOn(const PhaseParams &p, const BlockState &block, const Messages &m, uint64_t missing) {
   const RankState *state = rankState(p);
   const int laneId = threadIdx.x & 31;
-  const uint32_t number = phaseNumber(w.block.round, w.phase);
-  uint64_t missing = w.block.active;
-  uint32_t turns = 0;
-  while (true) {
-    bool waits[2];
-    for (int i = 0; i < 2; i++) {
-      const int source = laneId + 32 * i;
-      waits[i] = missing >> source & 1;
-      if (!waits[i] || !isHere(w, source)) continue;
-      waits[i] = false;
-      if (waitNs) waitNs[source] = globalNanoseconds() - w.start;
-    }
-    missing = maskOf(waits[0], waits[1]);
-    // Orders what is read next after the flags and alarms just seen.
-    fenceSys();
-    if (missing == 0) return true;
+  const auto failed = loadRelaxedSys(&state->failed), stopped = loadRelaxedSys(&state->stopped);
+  const unsigned raised = (failed || stopped ? 1 : 0) | (isLeftOut(p, block) ? 4 : 0);
+  if (raised & 4) {
+    if (laneId == 0) failLeftOut(p, block.round, m.phase);
+    return false;
+  }
+  const int told = findVerdict(p, block.active, block.generation, phaseNumber(block.round, m.phase));
+  if (told >= 0) {
+    if (laneId == 0) failAsTold(p, told);
+    return false;
+  }
+  if (missing == 0) return true;
+  if (raised) return false;
+  int kind = MOE_A2A_TIMEOUT;
+  uint64_t culprits = findGone(p, missing, &kind);
+  const bool late = __shfl_sync(0xffffffff, globalNanoseconds() - m.start > p.timeoutNs, 0);
+  if (culprits == 0 && late) {
+    culprits = missing;
+    kind = MOE_A2A_TIMEOUT;
+  }
+  // A rank that left, or came at the last moment, sent its message first: look once more before giving it up.
+  if (culprits) culprits = stillMissing<Packets>(p, block, m, culprits);
+  if (culprits == 0) return true;
+  if (laneId == 0) {
+    fail(p, block.round, m.phase, MOE_A2A_FAIL_MISSING, true, [&](Finding &f) {
+      f.missingMask = culprits;
+      f.kind = kind;
+    });
+  }
+  return false;
+}
 
-    uint32_t word = 0;
-    if (laneId == 0) word = loadRelaxedSys(controlWord(p, kAlarmWord));
-    if (laneId == 1) word = loadRelaxedSys(&state->failed);
-    if (laneId == 2) word = loadRelaxedSys(&state->stopped);
-    if (laneId == 3) word = loadRelaxedSys(controlWord(p, kGenerationWord)) != static_cast<uint32_t>(w.block.generation);
-    const unsigned raised = __ballot_sync(0xffffffff, word != 0);
-    if (raised & 0xe) {
-      if (laneId == 0) {
-        markPhaseFailed(laneState(p));
-        if (raised & 8) failLeftOut(p, w.block.round, w.phase);
+// Ranks disagree in some of the fields: tells the first of them, with every rank's value. One thread.
+template <int Fields>
+__device__ __noinline__ void failOnDisagreement(const PhaseParams &p, const BlockState &block, const Messages &m,
+                                   const Field (&fields)[Fields], uint32_t differing) {
+  const Field field = fields[__ffs(differing) - 1];
+  const auto word = [&](int source, int w) -> int32_t {
+    if (w < 0) return loadPacket(packetAt(p, m, source, 0)).round;
+    return loadPacket(packetAt(p, m, source, w / 3)).words[w % 3];
+  };
+  fail(p, block.round, m.phase, MOE_A2A_FAIL_MISMATCH, true, [&](Finding &finding) {
+    finding.field = field.id;
+    finding.valuesMask = block.active;
+    finding.valuesPerRank = field.words;
+    for (int source = 0; source < p.ranks; source++) {
+      if (!(block.active >> source & 1)) continue;
+      const int payloads = field.id == MOE_A2A_FIELD_ROW_BYTES ? word(source, kWordPayloadCount) : field.words;
+      for (int w = 0; w < field.words; w++) {
+        finding.values[source * field.words + w] = w < payloads ? word(source, field.firstWord + w) : -1;
       }
-      return false;
     }
-    uint64_t culprits = 0;
-    int kind = MOE_A2A_TIMEOUT;
-    if (raised & 1) {
-      const int told = findVerdict(p, w.block.active, w.block.generation, number);
-      if (told >= 0) {
-        if (laneId == 0) failAsTold(p, told);
-        return false;
+  });
+}
+
+// Which of the fields a packet's words belong to and differ in.
+template <int Fields>
+__device__ __noinline__ uint32_t differenceOf(const Packet &got, uint32_t round, int packet, const uint32_t *said,
+                                              const Field (&fields)[Fields]) {
+  uint32_t differing = 0;
+#pragma unroll
+  for (int f = 0; f < Fields; f++) {
+    const Field field = fields[f];
+    if (field.firstWord < 0) {
+      if (got.round != round) differing |= 1u << f;
+      continue;
+    }
+#pragma unroll
+    for (int i = 0; i < 3; i++) {
+      const int w = packet * 3 + i;
+      const bool belongs = w >= field.firstWord && w < field.firstWord + field.words;
+      if (belongs && got.words[i] != said[w]) differing |= 1u << f;
+    }
+  }
+  return differing;
+}
+
+// Waits until the messages of all active ranks are here and agree with what this rank said, or the phase has failed.
+// Whole block; `countWord` is the word with the row count, or -1. `waitNs` takes how long each rank was waited for.
+template <int Packets, int Fields>
+__device__ bool awaitMessages(const PhaseParams &p, const BlockState &block, const Messages &m, const Field (&fields)[Fields],
+                              int countWord, WaitState &wait, uint64_t *waitNs) {
+  const int thread = threadIdx.x;
+  const int items = p.ranks * Packets;
+  constexpr int kItems = (MOE_A2A_MAX_RANKS * Packets + kThreads - 1) / kThreads;
+  bool pending[kItems];
+#pragma unroll
+  for (int i = 0; i < kItems; i++) {
+    const int item = thread + i * kThreads;
+    pending[i] = item < items && (block.active >> item / Packets & 1);
+  }
+  if (thread < p.ranks) wait.counts[thread] = 0;
+  if (thread == kThreads - 1) {
+    wait.differing = 0;
+    wait.said[0] = block.generation;
+  }
+  __syncthreads();
+  // Lanes of the last warp keep an eye on what may happen meanwhile, with one load.
+  const int watched = thread - (kThreads - 4);
+  const int32_t *eye = watched == 0   ? controlWord(p, kAlarmWord)
+                       : watched == 1 ? &rankState(p)->failed
+                       : watched == 2 ? &rankState(p)->stopped
+                                      : controlWord(p, kGenerationWord);
+  const uint32_t quiet = watched == 3 ? block.generation : 0;
+  uint32_t differing = 0, turns = 0;
+  while (true) {
+    bool waits = false, raised = false;
+#pragma unroll
+    for (int i = 0; i < kItems; i++) {
+      if (!pending[i]) continue;
+      const int item = thread + i * kThreads, source = item / Packets, packet = item % Packets;
+      const Packet got = loadPacket(packetAt(p, m, source, packet));
+      pending[i] = earlier(got.round, block.round);
+      waits |= pending[i];
+      if (pending[i]) continue;
+      // Words that have to be equal; which of the fields differ is found out when some do.
+#pragma unroll
+      for (int w = 0; w < 3; w++) {
+        if (packet * 3 + w != countWord && got.words[w] != wait.said[packet * 3 + w]) differing = 1;
       }
-      culprits = findGone(w, missing, &kind);
-    }
-    const bool late = __shfl_sync(0xffffffff, globalNanoseconds() - w.start, 0) > p.timeoutNs;
-    if (culprits == 0 && late) culprits = missing;
-    if (culprits) {
-      // A rank that left, or came at the last moment, stored its flag first: look once more before giving it up.
-      fenceSys();
-      const bool low = culprits >> laneId & 1 && !isHere(w, laneId);
-      const bool high = culprits >> (laneId + 32) & 1 && !isHere(w, laneId + 32);
-      culprits = maskOf(low, high);
-    }
-    if (culprits) {
-      if (laneId == 0) {
-        fail(p, w.block.round, w.phase, MOE_A2A_FAIL_MISSING, true, [&](Finding &f) {
-          f.missingMask = culprits;
-          f.kind = kind;
-        });
+      if (got.round != block.round) differing = 1;
+      if (countWord >= 0 && packet == countWord / 3) {
+        wait.counts[source] = min(max(static_cast<int32_t>(got.words[countWord % 3]), 0), p.maxTokens);
       }
-      return false;
+      if (waitNs && packet == 0) waitNs[source] = globalNanoseconds() - m.start;
+    }
+    if (watched >= 0) raised = loadRelaxedSys(eye) != quiet;
+    if (thread == kThreads - 33) raised = globalNanoseconds() - m.start > p.timeoutNs;
+    const bool missing = __syncthreads_or(waits);
+    // What is read next is ordered after the packets just seen.
+    if (!missing && thread < items) fenceSys();
+    if (__syncthreads_or(raised || (!missing && differing))) {
+      if (!missing) break;
+      if (thread == 0) wait.missing = 0;
+      __syncthreads();
+#pragma unroll
+      for (int i = 0; i < kItems; i++) {
+        const int source = (thread + i * kThreads) / Packets;
+        if (pending[i]) atomicOr(reinterpret_cast<unsigned long long *>(&wait.missing), 1ull << source);
+      }
+      __syncthreads();
+      if (thread < 32) {
+        const bool on = goesOn<Packets>(p, block, m, wait.missing);
+        if (thread == 0) wait.goesOn = on;
+      }
+      __syncthreads();
+      if (!wait.goesOn) return false;
+    } else if (!missing) {
+      return true;
     }
     if (++turns > 64) __nanosleep(20);
   }
+  // All are here, but they disagree, or something else happened.
+  for (int item = thread; differing && item < items; item += kThreads) {
+    const int source = item / Packets, packet = item % Packets;
+    if (!(block.active >> source & 1)) continue;
+    const uint32_t found = differenceOf(loadPacket(packetAt(p, m, source, packet)), block.round, packet, wait.said, fields);
+    if (found) atomicOr(&wait.differing, found);
+  }
+  __syncthreads();
+  if (thread < 32) {
+    const uint32_t fieldsDiffering = wait.differing;
+    if (fieldsDiffering && thread == 0) failOnDisagreement(p, block, m, fields, fieldsDiffering);
+    const bool on = !fieldsDiffering && goesOn<Packets>(p, block, m, 0);
+    if (thread == 0) wait.goesOn = on;
+  }
+  __syncthreads();
+  return wait.goesOn;
 }
 
 }  // namespace moe_a2a

@@ -27,6 +27,8 @@ int vectorLog2(uint64_t address, uint64_t rowBytes) {
   return __builtin_ctzll(bits);
 }
 
+Parts partsOf(int count, int parts) { return {count / parts, count % parts}; }
+
 PhaseParams phaseParams(const moe_a2a_rank &rank, int lane, int phase, int maxTokens) {
   PhaseParams p{};
   p.window = rank.window;
@@ -148,7 +150,10 @@ int32_t moe_a2a_dispatch(moe_a2a_rank *rank, const moe_a2a_dispatch_args *d) {
   const moe_a2a_mapping m = chooseMapping(d->mapping, d->num_local_tokens, widest, rank->maxBlocks);
   p.tokensPerTile = m.tokens_per_tile;
   p.splits = m.splits;
-  p.blockPerToken = m.kind == 2;
+  p.lanesLog2 = m.kind == 2 ? kThreadsLog2 : kWarpLog2;
+  for (int q = 0; q < d->payload_count; q++) {
+    p.payloads[q].parts = partsOf(d->row_bytes[q] >> p.payloads[q].vectorLog2, m.splits);
+  }
   p.scan = m.slots_by == 2;
   const int64_t idBytes = d->expert_id_payload < 0 ? 0 : static_cast<int64_t>(rank->config.ep_size) * d->max_tokens * d->row_bytes[d->expert_id_payload];
   const auto fillers = static_cast<int>(std::min<int64_t>(rank->maxBlocks, idBytes / kFillBytesPerBlock));
@@ -178,7 +183,8 @@ int32_t moe_a2a_combine(moe_a2a_rank *rank, const moe_a2a_combine_args *c) {
   const moe_a2a_mapping m = chooseMapping(c->mapping, lane.rows, std::max(1, p.rowBytes), rank->maxBlocks);
   p.tokensPerTile = m.tokens_per_tile;
   p.splits = m.splits;
-  p.blockPerToken = m.kind == 2;
+  p.lanesLog2 = m.kind == 2 ? kThreadsLog2 : kWarpLog2;
+  p.parts = partsOf(p.vectorized ? p.rowBytes / 16 : p.hiddenSize, m.splits);
   const int64_t slots = static_cast<int64_t>(rank->config.ep_size) * lane.maxTokens;
   const bool copies = !inPlace && slots > 0;
   p.copyTickets = copies ? static_cast<int>(std::min<int64_t>(rank->maxBlocks, (slots + kCopyRowsPerBlock - 1) / kCopyRowsPerBlock)) : 0;

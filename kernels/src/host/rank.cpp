@@ -87,20 +87,16 @@ int32_t initialise(moe_a2a_rank &rank) {
   MOE_A2A_TRY(cudaMemsetAsync(rank.window, 0, layout.window_bytes, rank.side));
   MOE_A2A_TRY(cudaMemsetAsync(rank.own, 0, layout.private_bytes, rank.side));
   const uint32_t before = rank.options.first_round - 1;
-  std::vector<uint8_t> flags(ranks * kFlagStride, 0);
-  for (int r = 0; r < ranks; r++) std::memcpy(&flags[r * kFlagStride], &before, sizeof(before));
   const uint64_t tiles = (rank.config.max_tokens_per_rank + kScanTileTokens - 1) / kScanTileTokens;
   const std::vector<uint64_t> counts(tiles * ranks, static_cast<uint64_t>(before) << 32);
   for (int l = 0; l < rank.config.rounds_in_flight; l++) {
-    const moe_a2a_lane_layout &at = layout.lanes[l];
-    MOE_A2A_TRY(cudaMemcpyAsync(rank.window + at.dispatch_flags, flags.data(), flags.size(), cudaMemcpyHostToDevice, rank.side));
-    MOE_A2A_TRY(cudaMemcpyAsync(rank.window + at.combine_flags, flags.data(), flags.size(), cudaMemcpyHostToDevice, rank.side));
-    MOE_A2A_TRY(cudaMemcpyAsync(rank.own + at.tile_counts, counts.data(), counts.size() * 8, cudaMemcpyHostToDevice, rank.side));
+    MOE_A2A_TRY(cudaMemcpyAsync(rank.own + layout.lanes[l].tile_counts, counts.data(), counts.size() * 8, cudaMemcpyHostToDevice, rank.side));
   }
-  // The vectors above are read until here.
+  // The vector above is read until here.
   MOE_A2A_TRY(cudaStreamSynchronize(rank.side));
   const uint64_t all = ranks == 64 ? ~0ull : (1ull << ranks) - 1;
   const std::vector<uint32_t> rounds(MOE_A2A_MAX_LANES, rank.options.first_round);
+  if (const int32_t result = moe_a2a_clean(&rank, rounds.data())) return result;
   return moe_a2a_start_generation(&rank, 0, all, rounds.data());
 }
 

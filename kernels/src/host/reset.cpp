@@ -1,19 +1,18 @@
 // The steps of a reset, in the order of docs/protocol.md.
 #include <cstddef>
 #include <cstring>
+#include <vector>
 
 #include "rank.hpp"
 
 namespace moe_a2a {
 namespace {
 
-// Lets all flags of a kind say that nobody has reached `nextRound`.
-int32_t lowerFlags(moe_a2a_rank &rank, uint64_t flags, uint32_t nextRound) {
-  const int ranks = rank.config.ep_size;
-  std::memset(rank.staging, 0, static_cast<size_t>(ranks) * kFlagStride);
-  const uint32_t before = nextRound - 1;
-  for (int r = 0; r < ranks; r++) std::memcpy(rank.staging + r * kFlagStride, &before, sizeof(before));
-  MOE_A2A_TRY(copyToDevice(rank, rank.window + flags, rank.staging, static_cast<uint64_t>(ranks) * kFlagStride));
+int32_t upload(moe_a2a_rank &rank, uint64_t offset, const std::vector<uint32_t> &words) {
+  const uint64_t bytes = words.size() * sizeof(uint32_t);
+  static_assert(kRoundBuffers * MOE_A2A_MAX_RANKS * kDispatchHeaderBytes <= kStagingBytes);
+  std::memcpy(rank.staging, words.data(), bytes);
+  MOE_A2A_TRY(copyToDevice(rank, rank.window + offset, rank.staging, bytes));
   MOE_A2A_TRY(cudaStreamSynchronize(rank.side));
   return MOE_A2A_OK;
 }
@@ -41,10 +40,14 @@ int32_t moe_a2a_clean(moe_a2a_rank *rank, const uint32_t *next_rounds) {
   const uint64_t ranks = static_cast<uint64_t>(rank->config.ep_size);
   for (int l = 0; l < rank->config.rounds_in_flight; l++) {
     const moe_a2a_lane_layout &at = rank->layout.lanes[l];
-    if (const int32_t result = lowerFlags(*rank, at.dispatch_flags, next_rounds[l])) return result;
-    if (const int32_t result = lowerFlags(*rank, at.combine_flags, next_rounds[l])) return result;
-    MOE_A2A_TRY(cudaMemsetAsync(rank->window + at.dispatch_headers, 0, kRoundBuffers * ranks * kDispatchHeaderBytes, rank->side));
-    MOE_A2A_TRY(cudaMemsetAsync(rank->window + at.combine_headers, 0, ranks * kCombineHeaderBytes, rank->side));
+    // Packets of earlier rounds, in every place: nobody has sent a message of the next one.
+    const auto before = [&](uint64_t bytes) {
+      std::vector<uint32_t> words(bytes / sizeof(uint32_t), 0);
+      for (size_t w = 0; w < words.size(); w += sizeof(Packet) / sizeof(uint32_t)) words[w] = next_rounds[l] - 1;
+      return words;
+    };
+    if (const int32_t result = upload(*rank, at.dispatch_headers, before(kRoundBuffers * ranks * kDispatchHeaderBytes))) return result;
+    if (const int32_t result = upload(*rank, at.combine_headers, before(ranks * kCombineHeaderBytes))) return result;
   }
   MOE_A2A_TRY(cudaMemsetAsync(rank->window + rank->layout.abort_records, 0, ranks * kAbortRecordBytes, rank->side));
   MOE_A2A_TRY(cudaMemsetAsync(rank->window + rank->layout.control + kAlarmWord, 0, 4, rank->side));
