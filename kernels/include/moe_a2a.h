@@ -33,7 +33,8 @@ enum moe_a2a_result {
 };
 
 enum moe_a2a_dtype { MOE_A2A_FLOAT32 = 0, MOE_A2A_FLOAT16 = 1, MOE_A2A_BFLOAT16 = 2 };
-enum moe_a2a_phase { MOE_A2A_DISPATCH = 0, MOE_A2A_COMBINE = 1 };
+/** MOE_A2A_RESET is told in failures alone. */
+enum moe_a2a_phase { MOE_A2A_DISPATCH = 0, MOE_A2A_COMBINE = 1, MOE_A2A_RESET = 2 };
 
 /* -- Errors -------------------------------------------------------------------------------------------------------- */
 
@@ -263,7 +264,8 @@ enum moe_a2a_field {
 
 enum moe_a2a_missing_kind { MOE_A2A_TIMEOUT = 0, MOE_A2A_CLOSED = 1, MOE_A2A_LOST = 2 };
 
-#define MOE_A2A_TEXT_BYTES 1600
+/** Room for the reason of an abort; longer ones are cut. */
+#define MOE_A2A_TEXT_BYTES 768
 
 /** A rank's first failure since the last reset. */
 struct moe_a2a_failure {
@@ -352,6 +354,12 @@ int32_t moe_a2a_drain(moe_a2a_rank *rank);
 int32_t moe_a2a_clean(moe_a2a_rank *rank, const uint32_t *next_rounds);
 /** Raises the generation in this rank's window and in those of the ranks not in `active_mask`. */
 int32_t moe_a2a_raise_generation(moe_a2a_rank *rank, int32_t generation, uint64_t active_mask);
+/**
+ * After a reset that failed between its meetings: tells the ranks in `mask`, which may have met all the same, in the
+ * generation that they are in then. Of `failure`, code, phase, kind and missing_mask count.
+ */
+int32_t moe_a2a_tell_failed_reset(moe_a2a_rank *rank, const struct moe_a2a_failure *failure, int32_t generation, uint64_t mask,
+                                  const uint32_t *next_rounds);
 /** Last step of a reset: takes the new membership, rounds and generation, and forgets the failure. */
 int32_t moe_a2a_start_generation(moe_a2a_rank *rank, int32_t generation, uint64_t active_mask,
                                  const uint32_t *next_rounds);

@@ -47,7 +47,8 @@ __device__ void prepareMessage(const DispatchParams &p, uint32_t *said) {
 }
 
 // Tells all active ranks, this one too, what this rank believes about the round, and that all its rows are there.
-__device__ void publish(const DispatchParams &p, const DispatchShared &sh) {
+// `hasStored`: there is something that the message vouches for.
+__device__ void publish(const DispatchParams &p, const DispatchShared &sh, bool hasStored) {
   const BlockState &block = sh.block;
   delay(p.phase.delays.beforeFlag);
   for (int item = threadIdx.x; item < p.phase.ranks * kDispatchPackets; item += blockDim.x) {
@@ -61,7 +62,7 @@ __device__ void publish(const DispatchParams &p, const DispatchShared &sh) {
                          : w == kWordGeneration ? block.generation
                                                 : sh.wait.said[w];
     }
-    fenceSys();
+    if (hasStored) fenceSys();
     storePacket(reinterpret_cast<uint8_t *>(block.windows[peer]) + headersAt(p.phase, block.round) +
                     p.phase.rank * kDispatchHeaderBytes + packet * sizeof(Packet),
                 message);
@@ -101,7 +102,7 @@ __device__ bool finishSending(const DispatchParams &p, DispatchShared &sh, bool 
   }
   if (__syncthreads_or(badCount || bad)) return false;
   MOE_A2A_MARK(6);
-  publish(p, sh);
+  publish(p, sh, hasTokens || p.statsLength > 0);
   MOE_A2A_MARK(7);
   return true;
 }

@@ -64,14 +64,20 @@ struct FoundVerdict {
 };
 struct AbortVerdict {
   VerdictHead head;
+  int32_t rank;  // that called abort()
   int32_t textBytes;
-  int32_t unused[3];
+  int32_t unused[2];
   char text[MOE_A2A_TEXT_BYTES];
 };
-// A rank's kernels and its host may fail at the same moment, so each has a place of its own in an abort record.
-constexpr uint64_t kFoundVerdict = 0;
-constexpr uint64_t kAbortVerdict = 2304;
-static_assert(sizeof(FoundVerdict) <= kAbortVerdict && kAbortVerdict + sizeof(AbortVerdict) <= kAbortRecordBytes);
+// A rank's kernels and its host may fail at the same moment, so each has a place of its own in an abort record; another
+// is for the abort of a third rank, passed on.
+enum VerdictPlace { kFound, kAborted, kPassedOn, kVerdictPlaces };
+constexpr uint64_t kAbortVerdictStride = 832;
+MOE_A2A_BOTH constexpr uint64_t verdictOffset(int place) {
+  return place == kFound ? 0 : 2304 + static_cast<uint64_t>(place - kAborted) * kAbortVerdictStride;
+}
+static_assert(sizeof(FoundVerdict) <= verdictOffset(kAborted) && sizeof(AbortVerdict) <= kAbortVerdictStride &&
+              verdictOffset(kVerdictPlaces) <= kAbortRecordBytes);
 
 // What a dispatch came to, by round; overwritten kReports rounds later.
 struct Report {
@@ -105,11 +111,11 @@ struct RankState {
   int32_t generation;
   int32_t failed;   // 1 once a kernel has found or was told a failure
   int32_t stopped;  // enum Stop, set by the host
-  int32_t toldBy;   // peer whose verdict it is, or -1
+  int32_t byAbort;  // 1: the failure is in `abort`, else in `finding`
   uint64_t active;  // mask of ranks
   uint64_t windows[MOE_A2A_MAX_RANKS];
   Finding finding;
-  AbortVerdict abort;  // the host's own
+  AbortVerdict abort;  // as a peer told it
 };
 enum Stop { kGoOn = 0, kStopAll = 1, kStopWaiting = 2 };
 

@@ -31,9 +31,9 @@ __device__ __forceinline__ bool claimFailure(const PhaseParams &p) {
 
 __device__ __forceinline__ void tellHost(const PhaseParams &p) { storeReleaseSys(&p.host->failed, 1); }
 
-// Writes this rank's finding into the windows of all active peers. One thread.
-__device__ inline void tellPeers(const PhaseParams &p, const RankState *state) {
-  const auto *words = reinterpret_cast<const uint32_t *>(&state->finding);
+// Writes a verdict into the windows of all active peers: all of it, then the word that vouches for it. One thread.
+__device__ inline void tellPeers(const PhaseParams &p, const RankState *state, int place, const void *body, unsigned bytes) {
+  const auto *words = static_cast<const uint32_t *>(body);
   uint32_t completed[MOE_A2A_MAX_LANES];
   for (int l = 0; l < MOE_A2A_MAX_LANES; l++) {
     const auto *lane = reinterpret_cast<const LaneState *>(p.own + p.state + kLaneStates + l * kLaneStateBytes);
@@ -42,14 +42,14 @@ __device__ inline void tellPeers(const PhaseParams &p, const RankState *state) {
   for (int peer = 0; peer < p.ranks; peer++) {
     if (peer == p.rank || !(state->active >> peer & 1)) continue;
     auto *base = reinterpret_cast<uint8_t *>(state->windows[peer]);
-    auto *verdict =
-        reinterpret_cast<FoundVerdict *>(base + p.abortRecords + p.rank * kAbortRecordBytes + kFoundVerdict);
-    verdict->head.generation = state->generation;
-    for (int l = 0; l < MOE_A2A_MAX_LANES; l++) verdict->head.completed[l] = completed[l];
-    auto *target = reinterpret_cast<uint32_t *>(&verdict->finding);
-    for (unsigned w = 0; w < sizeof(Finding) / 4; w++) target[w] = words[w];
+    auto *record = base + p.abortRecords + p.rank * kAbortRecordBytes + verdictOffset(place);
+    auto *head = reinterpret_cast<VerdictHead *>(record);
+    head->generation = state->generation;
+    for (int l = 0; l < MOE_A2A_MAX_LANES; l++) head->completed[l] = completed[l];
+    auto *target = reinterpret_cast<uint32_t *>(record + sizeof(VerdictHead));
+    for (unsigned w = 0; w < bytes / 4; w++) target[w] = words[w];
     fenceSys();
-    storeRelaxedSys(&verdict->head.set, 1);
+    storeRelaxedSys(&head->set, 1);
     fenceSys();
     storeRelaxedSys(reinterpret_cast<uint32_t *>(base + p.control + kAlarmWord), 1);
   }
@@ -70,15 +70,25 @@ __device__ inline void fail(const PhaseParams &p, uint32_t round, int phase, int
   finding.valuesMask = 0;
   finding.valuesPerRank = 0;
   describe(finding);
-  state->toldBy = -1;
-  if (peersAreTold) tellPeers(p, state);
+  state->byAbort = 0;
+  if (peersAreTold) tellPeers(p, state, kFound, &finding, sizeof(finding));
   tellHost(p);
 }
 
-// A peer has told its verdict. One thread.
-__device__ __forceinline__ void failAsTold(const PhaseParams &p, int peer) {
+// A peer has told a verdict, which is taken over and passed on: its finder may have ended while it told it. One thread;
+// `told` is what findVerdict() found.
+__device__ __noinline__ inline void failAsTold(const PhaseParams &p, int told) {
   if (!claimFailure(p)) return;
-  rankState(p)->toldBy = peer;
+  RankState *state = rankState(p);
+  const int peer = told / kVerdictPlaces, place = told % kVerdictPlaces;
+  const uint8_t *record = p.window + p.abortRecords + peer * kAbortRecordBytes + verdictOffset(place);
+  const auto *body = reinterpret_cast<const uint32_t *>(record + sizeof(VerdictHead));
+  const unsigned bytes = place == kFound ? sizeof(Finding) : sizeof(AbortVerdict) - sizeof(VerdictHead);
+  auto *own = place == kFound ? reinterpret_cast<uint32_t *>(&state->finding)
+                              : reinterpret_cast<uint32_t *>(&state->abort) + sizeof(VerdictHead) / 4;
+  for (unsigned w = 0; w < bytes / 4; w++) own[w] = loadRelaxedSys(body + w);
+  state->byAbort = place != kFound;
+  tellPeers(p, state, place == kFound ? kFound : kPassedOn, own, bytes);
   tellHost(p);
 }
 
@@ -86,25 +96,29 @@ __device__ __forceinline__ void failLeftOut(const PhaseParams &p, uint32_t round
   fail(p, round, phase, MOE_A2A_FAIL_LEFT_OUT, false, [](Finding &) {});
 }
 
-// The lowest peer whose verdict holds for phase `number` of this lane, or -1. One warp, after the alarm was seen.
-__device__ inline int findVerdict(const PhaseParams &p, uint64_t active, int32_t generation, uint32_t number) {
+// The verdict of the lowest peer that holds for phase `number` of this lane, as peer * kVerdictPlaces + place, or -1. One
+// warp, after the alarm was seen.
+__device__ __noinline__ inline int findVerdict(const PhaseParams &p, uint64_t active, int32_t generation, uint32_t number) {
   const int laneId = threadIdx.x & 31;
   fenceSys();
   for (int first = 0; first < p.ranks; first += 32) {
     const int source = first + laneId;
-    bool holds = false;
+    int place = -1;
     if (source < p.ranks && source != p.rank && (active >> source & 1)) {
       const uint8_t *record = p.window + p.abortRecords + source * kAbortRecordBytes;
-      for (int place = 0; place < 2; place++) {
-        const auto *head = reinterpret_cast<const VerdictHead *>(record + (place == 0 ? kFoundVerdict : kAbortVerdict));
+      for (int candidate = 0; candidate < kVerdictPlaces && place < 0; candidate++) {
+        const auto *head = reinterpret_cast<const VerdictHead *>(record + verdictOffset(candidate));
         if (loadRelaxedSys(&head->set) == 0) continue;
         fenceSys();
         const bool current = static_cast<int32_t>(loadRelaxedSys(&head->generation)) == generation;
-        holds |= current && earlier(loadRelaxedSys(&head->completed[p.lane]), number);
+        if (current && earlier(loadRelaxedSys(&head->completed[p.lane]), number)) place = candidate;
       }
     }
-    const unsigned found = __ballot_sync(0xffffffff, holds);
-    if (found) return first + __ffs(found) - 1;
+    const unsigned found = __ballot_sync(0xffffffff, place >= 0);
+    if (found) {
+      const int lane = __ffs(found) - 1;
+      return (first + lane) * kVerdictPlaces + __shfl_sync(0xffffffff, place, lane);
+    }
   }
   return -1;
 }

@@ -43,11 +43,11 @@ __device__ __forceinline__ uint32_t addRelaxedGpu(uint32_t *p, uint32_t v) {
   asm volatile("atom.add.relaxed.gpu.global.u32 %0, [%1], %2;" : "=r"(old) : "l"(p), "r"(v) : "memory");
   return old;
 }
-// Whole 16 bytes at once, as the memory model grants for .b128 alone.
+// Whole 16 bytes at once, as the memory model grants for .b128 alone. What is read later is ordered after it.
 __device__ __forceinline__ Packet loadPacket(const uint8_t *p) {
   uint64_t low, high;
   asm volatile(
-      "{ .reg .b128 v; ld.relaxed.sys.global.b128 v, [%2]; mov.b128 {%0, %1}, v; }"
+      "{ .reg .b128 v; ld.acquire.sys.global.b128 v, [%2]; mov.b128 {%0, %1}, v; }"
       : "=l"(low), "=l"(high)
       : "l"(p)
       : "memory");

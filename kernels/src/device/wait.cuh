@@ -216,9 +216,8 @@ __device__ bool awaitMessages(const PhaseParams &p, const BlockState &block, con
     }
     if (watched >= 0) raised = loadRelaxedSys(eye) != quiet;
     if (thread == kThreads - 33) raised = globalNanoseconds() - m.start > p.timeoutNs;
+    // The barrier orders what any thread reads next after the packets that were acquired before it.
     const bool missing = __syncthreads_or(waits);
-    // What is read next is ordered after the packets just seen.
-    if (!missing && thread < items) fenceSys();
     if (__syncthreads_or(raised || (!missing && differing))) {
       if (!missing) break;
       if (thread == 0) wait.missing = 0;

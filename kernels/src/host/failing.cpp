@@ -38,12 +38,13 @@ int32_t tellAbort(moe_a2a_rank &rank) {
   MOE_A2A_TRY(cudaStreamSynchronize(rank.side));
   verdict->head.set = 0;
   verdict->head.generation = rank.generation;
+  verdict->rank = rank.options.rank;
   verdict->textBytes = static_cast<int32_t>(rank.abortReason.size());
   std::memcpy(verdict->text, rank.abortReason.data(), rank.abortReason.size());
   for (int r = 0; r < rank.config.ep_size; r++) {
     if (!isPeer(rank, r)) continue;
     const uint64_t record = rank.windows[r] + rank.layout.abort_records +
-                            static_cast<uint64_t>(rank.options.rank) * kAbortRecordBytes + kAbortVerdict;
+                            static_cast<uint64_t>(rank.options.rank) * kAbortRecordBytes + verdictOffset(kAborted);
     MOE_A2A_TRY(copyToDevice(rank, reinterpret_cast<void *>(record), verdict, sizeof(*verdict)));
     MOE_A2A_TRY(writeWord(rank, record + offsetof(VerdictHead, set), 1, 1));
     MOE_A2A_TRY(writeWord(rank, controlWordOf(rank, r, kAlarmWord), 1, 1));
@@ -62,7 +63,10 @@ int32_t moe_a2a_abort(moe_a2a_rank *rank, const char *reason, int32_t reason_byt
   if (moe_a2a_has_failed(rank)) return MOE_A2A_OK;
   MOE_A2A_ON_DEVICE(rank->options.device);
   rank->aborted = true;
-  rank->abortReason.assign(reason ? reason : "", reason ? static_cast<size_t>(std::clamp(reason_bytes, 0, MOE_A2A_TEXT_BYTES)) : 0);
+  int32_t bytes = reason ? std::clamp(reason_bytes, 0, MOE_A2A_TEXT_BYTES) : 0;
+  // Cut between characters, not inside one.
+  while (bytes > 0 && bytes < reason_bytes && (reason[bytes] & 0xc0) == 0x80) bytes--;
+  rank->abortReason.assign(reason ? reason : "", static_cast<size_t>(bytes));
   if (rank->connected) {
     if (const int32_t result = tellAbort(*rank)) return result;
   }

@@ -1,5 +1,5 @@
 // What became of a phase, read from the rank's state.
-#include <atomic>
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 
@@ -36,7 +36,7 @@ void describeAbort(int by, const char *text, int32_t bytes, moe_a2a_failure &fai
   std::memcpy(failure.text, text, static_cast<size_t>(bytes));
 }
 
-// The rank's first failure: its own, or the verdict of the peer that told it.
+// The rank's first failure: found by its kernels, told by a peer, or its own abort.
 int32_t readFailure(moe_a2a_rank &rank, moe_a2a_failure &failure) {
   if (rank.aborted) {
     describeAbort(rank.options.rank, rank.abortReason.data(), static_cast<int32_t>(rank.abortReason.size()), failure);
@@ -46,18 +46,12 @@ int32_t readFailure(moe_a2a_rank &rank, moe_a2a_failure &failure) {
   MOE_A2A_TRY(cudaStreamSynchronize(rank.side));
   const auto *state = reinterpret_cast<const RankState *>(rank.staging);
   if (!state->failed) return MOE_A2A_OK;
-  const int by = state->toldBy;
-  if (by < 0) {
+  if (state->byAbort) {
+    const AbortVerdict &abort = state->abort;
+    describeAbort(abort.rank, abort.text, std::min<int32_t>(std::max(abort.textBytes, 0), MOE_A2A_TEXT_BYTES), failure);
+  } else {
     describe(state->finding, failure);
-    return MOE_A2A_OK;
   }
-  const uint8_t *record = rank.window + rank.layout.abort_records + static_cast<uint64_t>(by) * kAbortRecordBytes;
-  MOE_A2A_TRY(copyToHost(rank, rank.staging, record, kAbortRecordBytes));
-  MOE_A2A_TRY(cudaStreamSynchronize(rank.side));
-  const auto *found = reinterpret_cast<const FoundVerdict *>(rank.staging + kFoundVerdict);
-  const auto *abort = reinterpret_cast<const AbortVerdict *>(rank.staging + kAbortVerdict);
-  if (found->head.set && found->head.generation == rank.generation) describe(found->finding, failure);
-  else describeAbort(by, abort->text, std::min<int32_t>(std::max(abort->textBytes, 0), MOE_A2A_TEXT_BYTES), failure);
   return MOE_A2A_OK;
 }
 

@@ -68,6 +68,37 @@ int32_t moe_a2a_raise_generation(moe_a2a_rank *rank, int32_t generation, uint64_
   return MOE_A2A_OK;
 }
 
+int32_t moe_a2a_tell_failed_reset(moe_a2a_rank *rank, const moe_a2a_failure *failure, int32_t generation, uint64_t mask,
+                                  const uint32_t *next_rounds) {
+  using namespace moe_a2a;
+  if (!failure || failure->struct_size != sizeof(*failure)) return invalid("struct_size is wrong");
+  MOE_A2A_ON_DEVICE(rank->options.device);
+  auto *verdict = reinterpret_cast<FoundVerdict *>(rank->staging);
+  auto *one = reinterpret_cast<int32_t *>(rank->staging + sizeof(FoundVerdict));
+  *verdict = {};
+  verdict->head.generation = generation;
+  for (int l = 0; l < rank->config.rounds_in_flight; l++) {
+    verdict->head.completed[l] = phaseNumber(next_rounds[l] - 1, MOE_A2A_COMBINE);
+  }
+  verdict->finding.code = failure->code;
+  verdict->finding.foundBy = rank->options.rank;
+  verdict->finding.phase = failure->phase;
+  verdict->finding.round = failure->round;
+  verdict->finding.kind = failure->kind;
+  verdict->finding.missingMask = failure->missing_mask;
+  *one = 1;
+  for (int r = 0; r < rank->config.ep_size; r++) {
+    if (r == rank->options.rank || !(mask >> r & 1)) continue;
+    uint8_t *window = reinterpret_cast<uint8_t *>(rank->windows[r]);
+    uint8_t *record = window + rank->layout.abort_records + static_cast<uint64_t>(rank->options.rank) * kAbortRecordBytes + verdictOffset(kFound);
+    MOE_A2A_TRY(copyToDevice(*rank, record, verdict, sizeof(*verdict)));
+    MOE_A2A_TRY(copyToDevice(*rank, record + offsetof(VerdictHead, set), one, sizeof(*one)));
+    MOE_A2A_TRY(copyToDevice(*rank, window + rank->layout.control + kAlarmWord, one, sizeof(*one)));
+  }
+  MOE_A2A_TRY(cudaStreamSynchronize(rank->side));
+  return MOE_A2A_OK;
+}
+
 int32_t moe_a2a_start_generation(moe_a2a_rank *rank, int32_t generation, uint64_t active_mask, const uint32_t *next_rounds) {
   using namespace moe_a2a;
   MOE_A2A_ON_DEVICE(rank->options.device);
@@ -77,7 +108,6 @@ int32_t moe_a2a_start_generation(moe_a2a_rank *rank, int32_t generation, uint64_
   RankState state{};
   state.generation = generation;
   state.active = active_mask;
-  state.toldBy = -1;
   constexpr size_t head = offsetof(RankState, windows);
   std::memcpy(rank->staging, &state, head);
   MOE_A2A_TRY(copyToDevice(*rank, rank->own + rank->layout.state, rank->staging, head));
