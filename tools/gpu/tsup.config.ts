@@ -3,6 +3,8 @@ import { program } from "../../tsup.base.js";
 
 export default defineConfig({
   ...program,
+  // Only the bundler asks for it, and never leaves this repository.
+  external: ["tsup"],
   entry: [
     "src/report-main.ts",
     "src/run-main.ts",

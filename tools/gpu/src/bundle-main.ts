@@ -1,9 +1,10 @@
 import { spawnSync } from "node:child_process";
-import { chmodSync, copyFileSync, existsSync, mkdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { buildPrograms, run, strippedNode } from "./bundle/native.js";
+import { buildGpuTests } from "./bundle/gpu-tests.js";
+import { buildPrograms, compressedNode, run } from "./bundle/native.js";
 import { PackageTree } from "./bundle/packages.js";
 import { hashSources } from "./hash.js";
 
@@ -27,11 +28,14 @@ here=$(cd "$(dirname "$0")" && pwd)
 work=\${MOE_A2A_WORK:-/tmp/moe-a2a-$(cksum <"$here/manifest.json" | tr ' ' '-')}
 if [ ! -e "$work/done" ]; then
   mkdir -p "$work"
-  if command -v xz >/dev/null; then
-    xz -dc "$here/bundle.tar.xz" | tar -xf - -C "$work"
-  else
-    python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$here/bundle.tar.xz" "$work"
-  fi
+  unxz() {
+    if command -v xz >/dev/null; then xz -dc "$1"; else
+      python3 -c 'import lzma, shutil, sys; shutil.copyfileobj(lzma.open(sys.argv[1]), sys.stdout.buffer)' "$1"
+    fi
+  }
+  unxz "$here/app.tar.xz" | tar -xf - -C "$work"
+  unxz "$here/node.xz" >"$work/node"
+  chmod +x "$work/node"
   touch "$work/done"
 fi
 exec "$work/node" "$work/app/tools/gpu/dist/run-main.js" --bundle "$work" "$@"
@@ -45,7 +49,7 @@ function revision(): string {
   return `${git("rev-parse", "--short=12", "HEAD") || "unknown"}${changed ? "+" : ""}`;
 }
 
-function main(): void {
+async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       out: { type: "string", default: join(root, ".gpu-bundle") },
@@ -68,10 +72,10 @@ function main(): void {
   const tree = new PackageTree(join(stage, "app"));
   for (const tool of ["conformance", "demo", "gpu"])
     tree.addProgram(join(root, "tools", tool), `tools/${tool}`);
+  const tests = await buildGpuTests(root, join(stage, "app/node_modules/@moe-a2a/cuda"));
+  if (tests === 0) console.error("packages/cuda/test/gpu holds no tests: the bundle has none of them");
   run("strip", ["--strip-unneeded", join(stage, "app/node_modules/@moe-a2a/cuda-linux-x64/moe_a2a.node")]);
   copyFileSync(join(root, "tools/gpu/reference/flashinfer.json"), join(stage, "flashinfer.json"));
-  copyFileSync(strippedNode(cache), join(stage, "node"));
-  chmodSync(join(stage, "node"), 0o755);
   const manifest = `${JSON.stringify({ sources: hashSources(root), revision: revision(), date: new Date().toISOString() })}\n`;
   writeFileSync(join(stage, "manifest.json"), manifest);
 
@@ -79,14 +83,13 @@ function main(): void {
   mkdirSync(values.out, { recursive: true });
   writeFileSync(join(values.out, "manifest.json"), manifest);
   writeFileSync(join(values.out, "run.sh"), RUN_SH, { mode: 0o755 });
-  const archive = join(values.out, "bundle.tar.xz");
-  run("tar", ["--use-compress-program=xz -6 -T0", "-cf", archive, "-C", stage, "."]);
-  console.log(`${values.out}: ${(statSync(archive).size / 2 ** 20).toFixed(1)} MiB, of ${revision()}`);
+  copyFileSync(compressedNode(cache), join(values.out, "node.xz"));
+  run("tar", ["--use-compress-program=xz -6 -T0", "-cf", join(values.out, "app.tar.xz"), "-C", stage, "."]);
+  const bytes = readdirSync(values.out).reduce((sum, file) => sum + statSync(join(values.out, file)).size, 0);
+  console.log(`${values.out}: ${(bytes / 2 ** 20).toFixed(1)} MiB`);
 }
 
-try {
-  main();
-} catch (error) {
-  console.error((error as Error).message);
+main().catch((error: unknown) => {
+  console.error(error instanceof Error ? error.message : error);
   process.exitCode = 1;
-}
+});

@@ -113,7 +113,7 @@ const native: Step = {
 const tests: Step = {
   limit: 120,
   async run(context, limit) {
-    const folder = join(context.bundle, "app/tests");
+    const folder = join(context.bundle, "app/node_modules/@moe-a2a/cuda/test/gpu");
     const files = existsSync(folder) ? readdirSync(folder).filter((f) => f.endsWith(".test.js")) : [];
     if (files.length === 0) return { status: "skipped", detail: "the bundle holds none" };
     const args = ["--test", "--test-reporter=tap", "--test-concurrency=1"];
@@ -153,7 +153,8 @@ function conformance(group: "local" | "threads"): Step {
     async run(context, limit) {
       const file = context.scratch(`conformance-${group}.json`);
       const { worldRounds, filters } = context.options;
-      const args = ["--backend", "cuda", "--group", group, "--json", file, "--budget", String(limit - 10)];
+      const args = ["--backend", "cuda", "--group", group, "--json", file];
+      args.push("--deadline", "20000", "--budget", String(Math.max(1, Math.floor(limit - 15))));
       if (worldRounds !== undefined) args.push("--rounds", String(worldRounds));
       for (const filter of filters) args.push("--filter", filter);
       const result = await context.exec.run(
@@ -171,7 +172,14 @@ const soak: Step = {
   async run(context, limit) {
     const { soakRounds, replays } = context.options;
     const args = ["--backend", "cuda", "--ranks", String(Math.max(2, context.gpus))];
-    args.push("--rounds", String(soakRounds), "--replays", String(replays), "--seconds", String(limit - 15));
+    args.push(
+      "--rounds",
+      String(soakRounds),
+      "--replays",
+      String(replays),
+      "--seconds",
+      String(Math.max(1, Math.floor(limit - 45))),
+    );
     const program = join(app(context, "conformance"), "soak-main.js");
     const result = await context.exec.run(process.execPath, [program, ...args], limit);
     return { ...judge(result), figures: parseJson(result.stdout.trim().split("\n").at(-1) ?? "") };

@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { chmodSync, copyFileSync, existsSync, mkdirSync } from "node:fs";
+import { chmodSync, copyFileSync, existsSync, mkdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
 
 /** Runs a program, its output shown; throws where it fails. */
@@ -47,15 +47,16 @@ export function buildPrograms(root: string, cache: string, target: string, archi
   }
 }
 
-/** The Node that runs this, without its symbols; made once per version. */
-export function strippedNode(cache: string): string {
+/** The Node that runs this, without its symbols, compressed; made once per version. */
+export function compressedNode(cache: string): string {
   const node = join(cache, `node-${process.version}`);
-  if (!existsSync(node)) {
+  if (!existsSync(`${node}.xz`)) {
     mkdirSync(cache, { recursive: true });
     copyFileSync(process.execPath, `${node}.part`);
     chmodSync(`${node}.part`, 0o755);
     run("strip", [`${node}.part`]);
-    run("mv", [`${node}.part`, node]);
+    run("xz", ["-6", "-T0", "--force", `${node}.part`]);
+    renameSync(`${node}.part.xz`, `${node}.xz`);
   }
-  return node;
+  return `${node}.xz`;
 }

@@ -1,5 +1,5 @@
 import { cpSync, existsSync, mkdirSync, readFileSync, realpathSync } from "node:fs";
-import { basename, dirname, join, relative } from "node:path";
+import { dirname, join, relative } from "node:path";
 
 interface Manifest {
   readonly name: string;
@@ -16,25 +16,22 @@ const readManifest = (folder: string): Manifest =>
 /** What nothing loads at run time. */
 const UNUSED = /\.(map|d\.[cm]?ts|md|tsbuildinfo)$/;
 /** Of a package of this repository this alone is needed. */
-const OWN = new Set(["package.json", "dist", "moe_a2a.node"]);
+const OWN = ["package.json", "dist", "moe_a2a.node"];
 /** Large parts of single packages that nothing here loads. */
 const UNUSED_PARTS: Readonly<Record<string, readonly string[]>> = {
   "gpt-tokenizer": ["cjs", "data", "src", "esm/model", "esm/fixtures"],
 };
 
 function copyPackage(from: string, to: string, name: string): void {
-  const parts = ["node_modules", ...(UNUSED_PARTS[name] ?? [])];
-  const own = name.startsWith("@moe-a2a");
-  cpSync(from, to, {
-    recursive: true,
-    dereference: true,
-    filter(path) {
-      const inside = relative(from, path);
-      if (inside === "") return true;
-      if (own && dirname(inside) === "." && !OWN.has(inside)) return false;
-      return !UNUSED.test(basename(path)) && !parts.includes(inside);
-    },
-  });
+  const unused = ["node_modules", ...(UNUSED_PARTS[name] ?? [])];
+  const copy = (part: string) =>
+    cpSync(join(from, part), join(to, part), {
+      recursive: true,
+      dereference: true,
+      filter: (path) => !UNUSED.test(path) && !unused.includes(relative(from, path)),
+    });
+  if (!name.startsWith("@moe-a2a")) copy(".");
+  else for (const part of OWN) if (existsSync(join(from, part))) copy(part);
 }
 
 /** Where Node finds a package that `folder` asks for, or undefined. */
