@@ -94,6 +94,10 @@ __device__ __noinline__ bool goesOn(const PhaseParams &p, const BlockState &bloc
     if (laneId == 0) failLeftOut(p, block.round, m.phase);
     return false;
   }
+  // Who has left comes first, then once more what it may have told or sent before.
+  int kind = MOE_A2A_TIMEOUT;
+  uint64_t culprits = missing ? findGone(p, missing, &kind) : 0;
+  const bool late = __shfl_sync(0xffffffff, globalNanoseconds() - m.start > p.timeoutNs, 0);
   const int told = findVerdict(p, block.active, block.generation, phaseNumber(block.round, m.phase));
   if (told >= 0) {
     if (laneId == 0) failAsTold(p, told);
@@ -101,14 +105,10 @@ __device__ __noinline__ bool goesOn(const PhaseParams &p, const BlockState &bloc
   }
   if (missing == 0) return true;
   if (raised) return false;
-  int kind = MOE_A2A_TIMEOUT;
-  uint64_t culprits = findGone(p, missing, &kind);
-  const bool late = __shfl_sync(0xffffffff, globalNanoseconds() - m.start > p.timeoutNs, 0);
   if (culprits == 0 && late) {
     culprits = missing;
     kind = MOE_A2A_TIMEOUT;
   }
-  // A rank that left, or came at the last moment, sent its message first: look once more before giving it up.
   if (culprits) culprits = stillMissing<Packets>(p, block, m, culprits);
   if (culprits == 0) return true;
   if (laneId == 0) {
