@@ -69,6 +69,8 @@ async function main(): Promise<void> {
   const reference = JSON.parse(readFileSync(join(bundle, "flashinfer.json"), "utf8")) as Reference;
   const exec = new Executor(join(out, "log.txt"), {
     ...process.env,
+    // compute-sanitizer is there, but not always to be found.
+    PATH: `${process.env.PATH}:/usr/local/cuda/bin`,
     CUDA_VISIBLE_DEVICES: Array.from({ length: gpus }, (_, g) => g).join(","),
     // A stream of its own for each of the ranks that share a GPU: kernels that wait must not hold up others' queues.
     CUDA_DEVICE_MAX_CONNECTIONS: "32",
