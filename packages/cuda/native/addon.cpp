@@ -108,7 +108,7 @@ class Addon : public Napi::Addon<Addon> {
     if (left_) return;
     left_ = true;
     for (auto &[id, rank] : ranks_) {
-      if (!rank->busy && rank->handle() != nullptr) moe_a2a_stop(rank->handle(), 0);
+      if (!rank->busy && rank->handle() != nullptr) moe_a2a_stop(rank->handle(), 1);
     }
     waiter_.shutDown();
     for (auto &[id, rank] : ranks_) {

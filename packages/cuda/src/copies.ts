@@ -11,27 +11,11 @@ import type { CudaContext } from "./context.js";
 import type { Lane, MemoryRange } from "./lane.js";
 import { cudaError } from "./native.js";
 
-/** Bytes that go through pinned memory at once. */
+/**
+ * Bytes that go through pinned memory at once, of each copy. How many copies are under way is not limited: one may wait for
+ * peers that wait for another.
+ */
 const CHUNK_BYTES = 4 << 20;
-/** Copies under way at once, on one thread: each takes a chunk of pinned memory. */
-const MOST_COPIES = 8;
-
-let underWay = 0;
-const queue: (() => void)[] = [];
-
-/** Takes a turn at once, or returns what to wait for. */
-function takeTurn(): Promise<void> | undefined {
-  if (underWay >= MOST_COPIES) return new Promise<void>((resolve) => queue.push(resolve));
-  underWay++;
-  return undefined;
-}
-
-function endTurn(): void {
-  const next = queue.shift();
-  if (next) next();
-  else underWay--;
-}
-
 /** What a copy has to come after. */
 class Order {
   readonly events: BigUint64Array = new BigUint64Array(8);
@@ -97,9 +81,6 @@ async function inChunks(
 ): Promise<void> {
   for (let at = 0; at < bytes; at += CHUNK_BYTES) {
     const size = Math.min(CHUNK_BYTES, bytes - at);
-    // Without a wait the first chunk is taken before the call returns.
-    const turn = takeTurn();
-    if (turn) await turn;
     try {
       context.checkOpen(where);
       const token = enqueue(at, size, order);
@@ -107,8 +88,6 @@ async function inChunks(
       over(token, at, size);
     } catch (error) {
       throw cudaError(error, `rank ${context.rank}: ${where}`);
-    } finally {
-      endTurn();
     }
   }
 }

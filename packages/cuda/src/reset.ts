@@ -21,7 +21,8 @@ export async function resetRank(
   ranks: readonly number[],
   timeoutMs: number,
 ): Promise<void> {
-  context.call("reset()", (native, id) => native.stop(id, false));
+  // What was enqueued before is sent all the same, as peers may be about to get it; nobody is waited for any more.
+  context.call("reset()", (native, id) => native.stop(id, true));
   await context.occupy("reset()", (native, id) => native.drain(id));
   context.checkOpen("reset()");
   const mask = maskOf(ranks);
