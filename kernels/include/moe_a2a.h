@@ -383,7 +383,7 @@ int32_t moe_a2a_choose_mapping(int32_t phase, int32_t tokens, int32_t row_bytes,
 
 int32_t moe_a2a_alloc(int32_t device, uint64_t bytes, uint64_t *address);
 int32_t moe_a2a_free(int32_t device, uint64_t address);
-/** Frees a detached window; waits for the kernels of its device. */
+/** Frees a detached window, without waiting: no kernel may use it any more. */
 int32_t moe_a2a_free_window(int32_t device, uint64_t address);
 /** Pinned host memory. */
 int32_t moe_a2a_host_alloc(uint64_t bytes, void **memory);

@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(kThreads) combineKernel(const __grid_constant_
     }
     MOE_A2A_MARK(4);
     if (arrived && block.ticket - copies < sums) sumTile<DType, OutDType>(p, sh, block.ticket - copies, tokens);
-    if (all <= gridDim.x) break;
+    if (all <= blocksAtWork(p.phase)) break;
     takeTicket(lane, block);
   }
   MOE_A2A_MARK(5);

@@ -204,7 +204,7 @@ __global__ void __launch_bounds__(kThreads) dispatchKernel(const __grid_constant
   const uint32_t sends = tokens == 0 ? 1 : tiles * p.splits;
   const uint32_t all = sends + p.receivers - 1;
   // Every block has exactly one piece to send: whoever completes them all is the last at work.
-  const bool oneEach = all == sends && sends == gridDim.x;
+  const bool oneEach = all == sends && sends == gridDim.x && sends <= static_cast<uint32_t>(p.phase.maxBlocks);
 
   uint32_t mine = 0;
   bool failed = block.blocked;

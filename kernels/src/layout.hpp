@@ -19,7 +19,6 @@ constexpr uint64_t kDispatchHeaderBytes = 128;
 constexpr uint64_t kCombineHeaderBytes = 64;
 constexpr uint64_t kAbortRecordBytes = 4096;
 constexpr uint64_t kStateBytes = 32768;
-constexpr int kScanTileTokens = 32;
 constexpr int kRoundBuffers = 2;
 
 constexpr uint64_t alignUp(uint64_t bytes, uint64_t alignment = kRegionAlignment) {

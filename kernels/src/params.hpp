@@ -48,6 +48,7 @@ struct PhaseParams {
   int32_t topK;
   int32_t maxTargets;
   int32_t maxTokens;
+  int32_t maxBlocks;  // that may take part, and so wait, at the same time; the others of a larger grid leave at once
   Delays delays;
 };
 

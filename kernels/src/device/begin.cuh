@@ -18,6 +18,13 @@ struct BlockState {
   int32_t blocked;
 };
 
+constexpr uint32_t kNoTicket = 0xffffffff;
+
+// Blocks that take part in a phase; a grid that was forced to be larger has others, which leave at once.
+__device__ __forceinline__ uint32_t blocksAtWork(const PhaseParams &p) {
+  return min(gridDim.x, static_cast<uint32_t>(p.maxBlocks));
+}
+
 // Takes the next piece of work; pieces are numbered, so whoever holds one knows that all before it are in running blocks.
 __device__ __forceinline__ void takeTicket(LaneState *lane, BlockState &block) {
   __syncthreads();
@@ -38,7 +45,11 @@ __device__ inline void beginPhase(const PhaseParams &p, int phase, const int32_t
   letNextKernelStart();
   if (thread < 32) {
     uint32_t first = 0;
-    if (thread == 0 && gridDim.x > 1) first = addRelaxedGpu(&lane->ticket, 1);
+    if (thread == 0 && gridDim.x > 1) {
+      const bool admitted =
+          gridDim.x <= static_cast<uint32_t>(p.maxBlocks) || addRelaxedGpu(&lane->admitted, 1) < static_cast<uint32_t>(p.maxBlocks);
+      first = admitted ? addRelaxedGpu(&lane->ticket, 1) : kNoTicket;
+    }
     // One load, in which each lane reads another word.
     const auto *active32 = reinterpret_cast<const int32_t *>(&state->active);
     const int32_t *address = thread == 1   ? reinterpret_cast<const int32_t *>(&lane->round)
@@ -112,6 +123,7 @@ __device__ inline void endPhase(const PhaseParams &p, int phase, const BlockStat
   LaneState *lane = laneState(p);
   if (succeeded) storeRelaxedSys(&lane->completed, phaseNumber(block.round, phase));
   lane->ticket = 0;
+  lane->admitted = 0;
   lane->phaseFailed = 0;
   lane->done = 0;
   lane->exits = 0;

@@ -1,65 +1,123 @@
 // Device memory, pinned host memory and copies, for callers without CUDA headers.
 #include <map>
 #include <mutex>
+#include <vector>
 
-#include "check.hpp"
+#include "pools.hpp"
+#include "rank.hpp"
 
 namespace moe_a2a {
 namespace {
 
-std::mutex streamsLock;
-std::map<int, cudaStream_t> allocationStreams;
+// What a device's memory comes from. cudaFree and cudaFreeHost wait for all kernels of a device, those that wait for peers
+// among them, so memory comes from pools and goes back to them in the order of a stream that does nothing else.
+struct DevicePools {
+  cudaStream_t stream = nullptr;
+  cudaMemPool_t tensors = nullptr;
+  cudaMemPool_t windows = nullptr;
+};
 
-// A stream that only allocates: the pool's memory is there once it has passed. cudaFree would wait for all kernels of the
-// device, those that wait for peers among them.
-int32_t allocationStream(int device, cudaStream_t *stream) {
-  const std::lock_guard<std::mutex> lock(streamsLock);
-  cudaStream_t &found = allocationStreams[device];
-  if (!found) {
-    MOE_A2A_TRY(cudaStreamCreateWithFlags(&found, cudaStreamNonBlocking));
-    cudaMemPool_t pool;
-    MOE_A2A_TRY(cudaDeviceGetDefaultMemPool(&pool, device));
-    uint64_t keepAll = UINT64_MAX;
-    MOE_A2A_TRY(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keepAll));
+std::mutex poolsLock;
+std::map<int, DevicePools> devicePools;
+std::vector<uint8_t *> idleHostBlocks;
+
+// Peers read and write windows, so their pool is open to all devices that can reach this one.
+int32_t openToPeers(cudaMemPool_t pool, int device) {
+  int devices = 0;
+  MOE_A2A_TRY(cudaGetDeviceCount(&devices));
+  for (int peer = 0; peer < devices; peer++) {
+    int32_t reaches = 0;
+    if (peer == device || moe_a2a_can_access_peer(peer, device, &reaches) != MOE_A2A_OK || !reaches) continue;
+    cudaMemAccessDesc access{};
+    access.location = {cudaMemLocationTypeDevice, peer};
+    access.flags = cudaMemAccessFlagsProtReadWrite;
+    MOE_A2A_TRY(cudaMemPoolSetAccess(pool, &access, 1));
   }
-  *stream = found;
+  return MOE_A2A_OK;
+}
+
+int32_t makePools(int device, DevicePools &pools) {
+  MOE_A2A_TRY(cudaStreamCreateWithFlags(&pools.stream, cudaStreamNonBlocking));
+  MOE_A2A_TRY(cudaDeviceGetDefaultMemPool(&pools.tensors, device));
+  uint64_t keepAll = UINT64_MAX;
+  MOE_A2A_TRY(cudaMemPoolSetAttribute(pools.tensors, cudaMemPoolAttrReleaseThreshold, &keepAll));
+  cudaMemPoolProps properties{};
+  properties.allocType = cudaMemAllocationTypePinned;
+  properties.location = {cudaMemLocationTypeDevice, device};
+  MOE_A2A_TRY(cudaMemPoolCreate(&pools.windows, &properties));
+  return openToPeers(pools.windows, device);
+}
+
+int32_t poolsOf(int device, DevicePools *pools) {
+  const std::lock_guard<std::mutex> lock(poolsLock);
+  DevicePools &found = devicePools[device];
+  if (!found.windows) {
+    if (const int32_t result = makePools(device, found)) {
+      found = {};
+      return result;
+    }
+  }
+  *pools = found;
+  return MOE_A2A_OK;
+}
+
+int32_t take(int device, uint64_t bytes, bool isWindow, void **memory) {
+  MOE_A2A_ON_DEVICE(device);
+  DevicePools pools;
+  if (const int32_t result = poolsOf(device, &pools)) return result;
+  MOE_A2A_TRY(cudaMallocFromPoolAsync(memory, bytes, isWindow ? pools.windows : pools.tensors, pools.stream));
+  MOE_A2A_TRY(cudaStreamSynchronize(pools.stream));
+  return MOE_A2A_OK;
+}
+
+int32_t give(int device, uint64_t address) {
+  MOE_A2A_ON_DEVICE(device);
+  DevicePools pools;
+  if (const int32_t result = poolsOf(device, &pools)) return result;
+  MOE_A2A_TRY(cudaFreeAsync(reinterpret_cast<void *>(address), pools.stream));
   return MOE_A2A_OK;
 }
 
 }  // namespace
+
+int32_t allocateWindow(int device, uint64_t bytes, uint8_t **window) {
+  return take(device, bytes, true, reinterpret_cast<void **>(window));
+}
+
+int32_t takeHostBlock(uint8_t **block) {
+  {
+    const std::lock_guard<std::mutex> lock(poolsLock);
+    if (!idleHostBlocks.empty()) {
+      *block = idleHostBlocks.back();
+      idleHostBlocks.pop_back();
+      return MOE_A2A_OK;
+    }
+  }
+  MOE_A2A_TRY(cudaHostAlloc(reinterpret_cast<void **>(block), kStagingBytes + sizeof(HostPage), cudaHostAllocMapped | cudaHostAllocPortable));
+  return MOE_A2A_OK;
+}
+
+void giveHostBlock(uint8_t *block) {
+  const std::lock_guard<std::mutex> lock(poolsLock);
+  idleHostBlocks.push_back(block);
+}
+
 }  // namespace moe_a2a
 
 extern "C" {
 
 int32_t moe_a2a_alloc(int32_t device, uint64_t bytes, uint64_t *address) {
-  using namespace moe_a2a;
-  MOE_A2A_ON_DEVICE(device);
   *address = 0;
   if (bytes == 0) return MOE_A2A_OK;
-  cudaStream_t stream;
-  if (const int32_t result = allocationStream(device, &stream)) return result;
   void *memory = nullptr;
-  MOE_A2A_TRY(cudaMallocAsync(&memory, bytes, stream));
-  MOE_A2A_TRY(cudaStreamSynchronize(stream));
+  const int32_t result = moe_a2a::take(device, bytes, false, &memory);
   *address = reinterpret_cast<uint64_t>(memory);
-  return MOE_A2A_OK;
+  return result;
 }
 
-int32_t moe_a2a_free(int32_t device, uint64_t address) {
-  using namespace moe_a2a;
-  if (address == 0) return MOE_A2A_OK;
-  MOE_A2A_ON_DEVICE(device);
-  cudaStream_t stream;
-  if (const int32_t result = allocationStream(device, &stream)) return result;
-  MOE_A2A_TRY(cudaFreeAsync(reinterpret_cast<void *>(address), stream));
-  return MOE_A2A_OK;
-}
+int32_t moe_a2a_free(int32_t device, uint64_t address) { return address == 0 ? MOE_A2A_OK : moe_a2a::give(device, address); }
 
-int32_t moe_a2a_free_window(int32_t device, uint64_t address) {
-  MOE_A2A_ON_DEVICE(device);
-  MOE_A2A_TRY(cudaFree(reinterpret_cast<void *>(address)));
-  return MOE_A2A_OK;
-}
+int32_t moe_a2a_free_window(int32_t device, uint64_t address) { return moe_a2a::give(device, address); }
 
 int32_t moe_a2a_host_alloc(uint64_t bytes, void **memory) {
   MOE_A2A_TRY(cudaHostAlloc(memory, bytes, cudaHostAllocPortable));

@@ -46,6 +46,7 @@ PhaseParams phaseParams(const moe_a2a_rank &rank, int lane, int phase, int maxTo
   p.topK = rank.config.top_k;
   p.maxTargets = rank.layout.max_targets;
   p.maxTokens = maxTokens;
+  p.maxBlocks = rank.maxBlocks;
   p.delays = rank.delays[phase];
   return p;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "../kernels.hpp"
+#include "pools.hpp"
 
 namespace moe_a2a {
 namespace {
@@ -64,11 +65,13 @@ int32_t limitBlocks(moe_a2a_rank &rank) {
 
 int32_t allocate(moe_a2a_rank &rank) {
   const moe_a2a_layout &layout = rank.layout;
-  MOE_A2A_TRY(cudaMalloc(reinterpret_cast<void **>(&rank.window), layout.window_bytes));
-  MOE_A2A_TRY(cudaMalloc(reinterpret_cast<void **>(&rank.own), layout.private_bytes));
-  MOE_A2A_TRY(cudaHostAlloc(reinterpret_cast<void **>(&rank.host), sizeof(HostPage), cudaHostAllocMapped | cudaHostAllocPortable));
+  if (const int32_t result = allocateWindow(rank.options.device, layout.window_bytes, &rank.window)) return result;
+  uint64_t own = 0;
+  if (const int32_t result = moe_a2a_alloc(rank.options.device, layout.private_bytes, &own)) return result;
+  rank.own = reinterpret_cast<uint8_t *>(own);
+  if (const int32_t result = takeHostBlock(&rank.staging)) return result;
+  rank.host = reinterpret_cast<HostPage *>(rank.staging + kStagingBytes);
   MOE_A2A_TRY(cudaHostGetDevicePointer(reinterpret_cast<void **>(&rank.hostOnDevice), rank.host, 0));
-  MOE_A2A_TRY(cudaHostAlloc(reinterpret_cast<void **>(&rank.staging), kStagingBytes, cudaHostAllocPortable));
   int least = 0, greatest = 0;
   MOE_A2A_TRY(cudaDeviceGetStreamPriorityRange(&least, &greatest));
   MOE_A2A_TRY(cudaStreamCreateWithPriority(&rank.stream, cudaStreamNonBlocking, greatest));
@@ -87,7 +90,7 @@ int32_t initialise(moe_a2a_rank &rank) {
   MOE_A2A_TRY(cudaMemsetAsync(rank.window, 0, layout.window_bytes, rank.side));
   MOE_A2A_TRY(cudaMemsetAsync(rank.own, 0, layout.private_bytes, rank.side));
   const uint32_t before = rank.options.first_round - 1;
-  const uint64_t tiles = (rank.config.max_tokens_per_rank + kScanTileTokens - 1) / kScanTileTokens;
+  const uint64_t tiles = static_cast<uint64_t>(rank.config.max_tokens_per_rank);
   const std::vector<uint64_t> counts(tiles * ranks, static_cast<uint64_t>(before) << 32);
   for (int l = 0; l < rank.config.rounds_in_flight; l++) {
     MOE_A2A_TRY(cudaMemcpyAsync(rank.own + layout.lanes[l].tile_counts, counts.data(), counts.size() * 8, cudaMemcpyHostToDevice, rank.side));
@@ -161,10 +164,9 @@ int32_t moe_a2a_rank_connect(moe_a2a_rank *rank, const uint64_t *windows, const 
   if (windows[rank->options.rank] != reinterpret_cast<uint64_t>(rank->window)) return invalid("windows[rank] is not this rank's own window");
   for (int r = 0; r < ranks; r++) {
     rank->windows[r] = windows[r];
-    if (devices[r] == rank->options.device) continue;
-    const cudaError_t error = cudaDeviceEnablePeerAccess(devices[r], 0);
-    if (error == cudaErrorPeerAccessAlreadyEnabled) cudaGetLastError();
-    else MOE_A2A_TRY(error);
+    int32_t reaches = 1;
+    if (const int32_t result = moe_a2a_can_access_peer(rank->options.device, devices[r], &reaches)) return result;
+    if (!reaches) return invalid("a peer's device cannot be accessed from this rank's");
   }
   std::memcpy(rank->staging, windows, ranks * sizeof(uint64_t));
   MOE_A2A_TRY(copyToDevice(*rank, rank->own + rank->layout.state + offsetof(RankState, windows), rank->staging, ranks * sizeof(uint64_t)));
@@ -189,10 +191,9 @@ void moe_a2a_rank_destroy(moe_a2a_rank *rank) {
     }
     if (rank->stream) cudaStreamDestroy(rank->stream);
     if (rank->side) cudaStreamDestroy(rank->side);
-    if (rank->staging) cudaFreeHost(rank->staging);
-    if (rank->host) cudaFreeHost(rank->host);
-    if (rank->own) cudaFree(rank->own);
-    if (rank->window && rank->ownsWindow) cudaFree(rank->window);
+    if (rank->staging) moe_a2a::giveHostBlock(rank->staging);
+    if (rank->own) moe_a2a_free(rank->options.device, reinterpret_cast<uint64_t>(rank->own));
+    if (rank->window && rank->ownsWindow) moe_a2a_free_window(rank->options.device, reinterpret_cast<uint64_t>(rank->window));
     cudaGetLastError();
   }
   delete rank;

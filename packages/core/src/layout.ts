@@ -14,8 +14,6 @@ export const COMBINE_HEADER_BYTES = 64;
 export const ABORT_RECORD_BYTES = 4096;
 /** Bytes of a rank's own state: round numbers, membership, failure and reports, as GPU kernels keep them. */
 export const STATE_BYTES = 32_768;
-/** Tokens that share one entry of the scan by which GPU kernels place tokens in slots. */
-export const SCAN_TILE_TOKENS = 32;
 /** Copies of what a peer that is one phase ahead may already write for the next round. */
 export const ROUND_BUFFERS = 2;
 
@@ -179,7 +177,7 @@ export function layoutWorkspace(config: ResolvedConfig): WorkspaceLayout {
       tileCounts: region(
         "private",
         "tileCounts",
-        Math.ceil(M / SCAN_TILE_TOKENS) * R * 8,
+        M * R * 8,
         "rows from each tile of tokens to each rank, on a GPU",
       ),
       output: region("private", "output", M * config.maxCombineBytesPerToken, "combined rows"),

@@ -17,7 +17,10 @@ export interface Traits {
    * that was left out. Else the device sees them, and `ready()` tells: of a bad id on every rank.
    */
   readonly callsSeeMemory: boolean;
-  /** What a round shows may be read once `ready()` has resolved. Else at once, in stream order. */
+  /**
+   * What a dispatch shows may be read from its `ready()` until the combine is ready. Else at once, in stream order, until
+   * the combine is enqueued.
+   */
   readonly gatedByReady: boolean;
   /** A tensor's data tell how many elements there are. Else they are an address. */
   readonly tensorsKnowTheirLength: boolean;

@@ -136,6 +136,11 @@ export class Flight {
     } else same("expertStats", stats, undefined);
   }
 
+  /** Compares once more what arrived, after the combine was offered: where it has to be there until that is ready. */
+  async compareStillThere(): Promise<void> {
+    if (this.#target.traits.gatedByReady) await this.compareReceived();
+  }
+
   /** Checks that a failed dispatch shows nothing, or no more than an empty round would. */
   async expectNothing(): Promise<void> {
     const { dispatch } = this;

@@ -150,7 +150,7 @@ async function playWorld(
       for (const flight of inOrder()) {
         await pause(order);
         // What arrived is still there, although others may have sent their next rounds by now.
-        if (order.oneIn(3)) await flight.compareReceived();
+        if (order.oneIn(3)) await flight.compareStillThere();
         await flight.finish();
       }
     }

@@ -128,7 +128,7 @@ const ahead: RankCase = (() => {
         await context.barrier();
         if (rank === slow) {
           // What it received is still there, although the others have sent the next round.
-          await finished.compareReceived();
+          await finished.compareStillThere();
           await finished.finish();
           if (made) flight = await context.launch(a2a, made);
         }

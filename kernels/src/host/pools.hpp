@@ -1,0 +1,15 @@
+// Memory of ranks, from pools that never wait for kernels.
+#pragma once
+
+#include <cstdint>
+
+namespace moe_a2a {
+
+// Memory that all devices which can reach `device` may read and write. moe_a2a_free_window() gives it back.
+int32_t allocateWindow(int device, uint64_t bytes, uint8_t **window);
+
+// Mapped, pinned host memory of kStagingBytes and a HostPage; blocks are kept for the next rank.
+int32_t takeHostBlock(uint8_t **block);
+void giveHostBlock(uint8_t *block);
+
+}  // namespace moe_a2a
