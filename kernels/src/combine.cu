@@ -46,13 +46,13 @@ __device__ __forceinline__ Packet messageOf(const CombineParams &p, const BlockS
   return {block.round, {static_cast<uint32_t>(block.generation), static_cast<uint32_t>(p.hiddenSize), static_cast<uint32_t>(p.dtype)}};
 }
 
-// Tells all active ranks, this one too, that this rank's results may be read. Whole block.
-__device__ void publish(const CombineParams &p, const BlockState &block) {
+// Tells all active ranks, this one too, that this rank's results may be read; `offers` where there are any. Whole block.
+__device__ void publish(const CombineParams &p, const BlockState &block, bool offers) {
   const PhaseParams &phase = p.phase;
   const int peer = threadIdx.x;
   delay(phase.delays.beforeFlag);
   if (peer < phase.ranks && (block.active >> peer & 1)) {
-    fenceSys();
+    if (offers) fenceSys();
     storePacket(reinterpret_cast<uint8_t *>(block.windows[peer]) + phase.at.combine_headers + phase.rank * kCombineHeaderBytes,
                 messageOf(p, block));
   }
@@ -132,7 +132,8 @@ __global__ void __launch_bounds__(kThreads) combineKernel(const __grid_constant_
   BlockState &block = sh.block;
   LaneState *lane = laneState(p.phase);
   prepareMessage(p, sh.wait.said);
-  beginPhase(p.phase, MOE_A2A_COMBINE, &lane->numTokens, 0, block);
+  const auto *recvCounts = reinterpret_cast<const int32_t *>(p.phase.own + p.phase.at.recv_counts);
+  const bool offers = beginPhase(p.phase, MOE_A2A_COMBINE, &lane->numTokens, 0, recvCounts, block);
   MOE_A2A_MARK(2);
   const int tokens = min(max(block.numTokens, 0), p.rows);
   const bool exchanges = p.phase.maxTokens > 0;
@@ -151,12 +152,12 @@ __global__ void __launch_bounds__(kThreads) combineKernel(const __grid_constant_
       if (block.ticket < copies) continue;
     }
     if (copied > 0) {
-      if (countToLast<true>(&lane->done, copied, copies, block.blocked) == kLast) publish(p, block);
+      if (countToLast<true>(&lane->done, copied, copies, block.blocked) == kLast) publish(p, block, offers);
       copied = 0;
       if (block.ticket >= all) break;
     }
     if (copies == 0 && block.ticket == 0 && !block.blocked) {
-      if (exchanges) publish(p, block);
+      if (exchanges) publish(p, block, offers);
       else advanceMessages(p, block);
     }
     MOE_A2A_MARK(3);

@@ -194,7 +194,7 @@ __global__ void __launch_bounds__(kThreads) dispatchKernel(const __grid_constant
   __shared__ DispatchShared sh;
   BlockState &block = sh.block;
   prepareMessage(p, sh.wait.said);
-  beginPhase(p.phase, MOE_A2A_DISPATCH, p.tokenCount, p.numTokens, block);
+  beginPhase(p.phase, MOE_A2A_DISPATCH, p.tokenCount, p.numTokens, nullptr, block);
   MOE_A2A_MARK(2);
   LaneState *lane = laneState(p.phase);
 
@@ -249,6 +249,7 @@ __global__ void __launch_bounds__(kThreads) dispatchKernel(const __grid_constant
   if (left == kNotLast) return;
   if (threadIdx.x == 0) {
     endPhase(p.phase, MOE_A2A_DISPATCH, block, left == kLast);
+    for (int i = 0; i < 3 && tokens > 0; i++) lane->dropped[i] = 0;
     lane->numTokens = badCount ? p.numTokens : tokens;
   }
   if (left != kLast) spoil(p, sh);

@@ -5,11 +5,12 @@ export default defineConfig({
   ...program,
   // Only the bundler asks for it, and never leaves this repository.
   external: ["tsup"],
-  entry: [
-    "src/report-main.ts",
-    "src/run-main.ts",
-    "src/bundle-main.ts",
-    "src/bench/bench-main.ts",
-    "src/bench/bench-worker.ts",
-  ],
+  // By name, so that all end up side by side.
+  entry: {
+    "report-main": "src/report-main.ts",
+    "run-main": "src/run-main.ts",
+    "bundle-main": "src/bundle-main.ts",
+    "bench-main": "src/bench/bench-main.ts",
+    "bench-worker": "src/bench/bench-worker.ts",
+  },
 });

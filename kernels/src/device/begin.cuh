@@ -32,8 +32,10 @@ __device__ __forceinline__ void takeTicket(LaneState *lane, BlockState &block) {
   __syncthreads();
 }
 
-// Reads what a phase depends on, takes the first ticket, and finds out whether this rank may send at all.
-__device__ inline void beginPhase(const PhaseParams &p, int phase, const int32_t *tokenCount, int numTokens, BlockState &block) {
+// Reads what a phase depends on, takes the first ticket, and finds out whether this rank may send at all. True where any of
+// `counts` (one a rank, or null) is not 0.
+__device__ inline bool beginPhase(const PhaseParams &p, int phase, const int32_t *tokenCount, int numTokens,
+                                  const int32_t *counts, BlockState &block) {
   MOE_A2A_MARK(0);
   const RankState *state = rankState(p);
   LaneState *lane = laneState(p);
@@ -86,8 +88,11 @@ __device__ inline void beginPhase(const PhaseParams &p, int phase, const int32_t
       }
     }
   }
-  __syncthreads();
+  const int counted = thread - 2 * 32;
+  const bool any = counts && counted >= 0 && counted < p.ranks && loadRelaxedSys(counts + counted) != 0;
+  const bool result = __syncthreads_or(any);
   delay(p.delays.beforeStores);
+  return result;
 }
 
 constexpr uint64_t kOneFailed = 1ull << 32;
@@ -121,14 +126,18 @@ __device__ __forceinline__ bool isLeftOut(const PhaseParams &p, const BlockState
 // Ends a phase. One thread of the block that leaves last.
 __device__ inline void endPhase(const PhaseParams &p, int phase, const BlockState &block, bool succeeded) {
   LaneState *lane = laneState(p);
-  if (succeeded) storeRelaxedSys(&lane->completed, phaseNumber(block.round, phase));
-  lane->ticket = 0;
-  lane->admitted = 0;
-  lane->phaseFailed = 0;
-  lane->done = 0;
-  lane->exits = 0;
-  lane->badEntry = 0;
-  for (int i = 0; i < 3; i++) lane->dropped[i] = 0;
+  if (succeeded) {
+    storeRelaxedSys(&lane->completed, phaseNumber(block.round, phase));
+  } else {
+    lane->phaseFailed = 0;
+    lane->badEntry = 0;
+  }
+  if (gridDim.x > 1) {
+    lane->ticket = 0;
+    lane->admitted = 0;
+    lane->done = 0;
+    lane->exits = 0;
+  }
 }
 
 }  // namespace moe_a2a
