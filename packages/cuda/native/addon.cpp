@@ -66,6 +66,7 @@ class Addon : public Napi::Addon<Addon> {
       InstanceMethod("drain", &Addon::Drain),
       InstanceMethod("clean", &Addon::Clean),
       InstanceMethod("raiseGeneration", &Addon::RaiseGeneration),
+      InstanceMethod("tellFailedReset", &Addon::TellFailedReset),
       InstanceMethod("startGeneration", &Addon::StartGeneration),
       InstanceMethod("setDelays", &Addon::SetDelays),
       InstanceMethod("allocate", &Addon::Allocate),
@@ -120,7 +121,7 @@ class Addon : public Napi::Addon<Addon> {
     waiter_.endWaits();
     for (const auto &[token, copy] : downloads_) StagingPool::instance().give(copy.bytes, copy.staged);
     downloads_.clear();
-    for (const uint64_t address : tensors_) DevicePool::instance().give(address, 0);
+    for (const uint64_t address : tensors_) DevicePool::instance().give(address);
     tensors_.clear();
   }
 
@@ -150,7 +151,7 @@ class Addon : public Napi::Addon<Addon> {
   static void giveDeferred(Rank &rank) {
     for (const uint64_t address : rank.deferred) {
       if (rank.isOpen()) rank.release(address);
-      else DevicePool::instance().give(address, 0);
+      else DevicePool::instance().give(address);
     }
     rank.deferred.clear();
   }
@@ -415,6 +416,21 @@ class Addon : public Napi::Addon<Addon> {
     return info.Env().Undefined();
   }
 
+  // (rank, missing kind, missing ranks, generation, ranks to tell, next rounds)
+  Napi::Value TellFailedReset(const Napi::CallbackInfo &info) {
+    Rank &rank = openRankOf(info);
+    auto failure = std::make_unique<moe_a2a_failure>();
+    failure->struct_size = sizeof(moe_a2a_failure);
+    failure->code = MOE_A2A_FAIL_MISSING;
+    failure->phase = MOE_A2A_RESET;
+    failure->kind = int32(info, 1);
+    failure->missing_mask = handle(info, 2);
+    const uint32_t *nextRounds = uint32Array(info, 5, MOE_A2A_MAX_LANES).data;
+    check(info.Env(),
+          moe_a2a_tell_failed_reset(rank.handle(), failure.get(), int32(info, 3), handle(info, 4), nextRounds));
+    return info.Env().Undefined();
+  }
+
   Napi::Value StartGeneration(const Napi::CallbackInfo &info) {
     Rank &rank = openRankOf(info);
     const uint32_t *nextRounds = uint32Array(info, 3, MOE_A2A_MAX_LANES).data;
@@ -445,7 +461,7 @@ class Addon : public Napi::Addon<Addon> {
     Rank *rank = found == ranks_.end() ? nullptr : found->second.get();
     if (rank != nullptr && rank->busy) rank->deferred.push_back(address);
     else if (rank != nullptr && rank->isOpen()) rank->release(address);
-    else DevicePool::instance().give(address, 0);
+    else DevicePool::instance().give(address);
     return info.Env().Undefined();
   }
 
@@ -460,7 +476,7 @@ class Addon : public Napi::Addon<Addon> {
     uint64_t event;
   };
 
-  // (rank, address, bytes or their number, late, events, eventCount, streams, streamCount)
+  // (rank, address, bytes or their number, events, eventCount, streams, streamCount)
   uint32_t Enqueue(const Napi::CallbackInfo &info, bool toDevice, Copy &copy) {
     Rank &rank = openRankOf(info);
     const uint64_t address = handle(info, 1);
@@ -471,16 +487,15 @@ class Addon : public Napi::Addon<Addon> {
       copy.bytes = given.length;
     } else copy.bytes = bytes(info, 2);
     if (copy.bytes == 0 || copy.bytes > StagingPool::kLarge) typeError(info.Env(), 2, "of 1 byte to 4 MiB");
-    const bool late = info[3].ToBoolean().Value();
-    const auto events = static_cast<size_t>(integer(info, 5, 0, 64));
-    const uint64_t *eventHandles = handleArray(info, 4, events).data;
-    const auto streams = static_cast<size_t>(integer(info, 7, 0, 64));
-    const uint64_t *streamHandles = handleArray(info, 6, streams).data;
+    const auto events = static_cast<size_t>(integer(info, 4, 0, 64));
+    const uint64_t *eventHandles = handleArray(info, 3, events).data;
+    const auto streams = static_cast<size_t>(integer(info, 6, 0, 64));
+    const uint64_t *streamHandles = handleArray(info, 5, streams).data;
     copy.device = rank.options.device;
     check(info.Env(), StagingPool::instance().take(copy.bytes, &copy.staged));
     if (source != nullptr) std::memcpy(copy.staged, source, copy.bytes);
-    const int32_t result = rank.copy(toDevice, address, copy.staged, copy.bytes, late, eventHandles, events,
-                                     streamHandles, streams, &copy.event);
+    const int32_t result = rank.copy(toDevice, address, copy.staged, copy.bytes, eventHandles, events, streamHandles,
+                                     streams, &copy.event);
     if (result < 0) {
       const moe_a2a_error error = lastError(result);
       StagingPool::instance().give(copy.bytes, copy.staged);

@@ -16,6 +16,10 @@ DevicePool &DevicePool::instance() {
   static auto *pool = new DevicePool;
   return *pool;
 }
+CopyStreams &CopyStreams::instance() {
+  static auto *streams = new CopyStreams;
+  return *streams;
+}
 StagingPool &StagingPool::instance() {
   static auto *pool = new StagingPool;
   return *pool;
@@ -56,20 +60,25 @@ uint64_t blockBytes(uint64_t bytes) {
 
 }  // namespace
 
+// Whether all work that used the block has passed.
+bool DevicePool::isUnused(int32_t device, Block &block) {
+  while (!block.events.empty()) {
+    if (moe_a2a_event_query(device, block.events.back()) == MOE_A2A_PENDING) return false;
+    EventPool::instance().give(device, block.events.back());
+    block.events.pop_back();
+  }
+  return true;
+}
+
 bool DevicePool::takeIdle(int32_t device, uint64_t bytes, uint64_t *address) {
   const auto found = idle_.find({device, bytes});
   if (found == idle_.end()) return false;
   auto &blocks = found->second;
-  for (auto block = blocks.begin(); block != blocks.end(); ++block) {
-    if (block->event != 0) {
-      if (moe_a2a_event_query(device, block->event) == MOE_A2A_PENDING) continue;
-      EventPool::instance().give(device, block->event);
-    }
-    *address = block->address;
-    blocks.erase(block);
-    return true;
-  }
-  return false;
+  const auto unused = std::find_if(blocks.begin(), blocks.end(), [&](Block &block) { return isUnused(device, block); });
+  if (unused == blocks.end()) return false;
+  *address = unused->address;
+  blocks.erase(unused);
+  return true;
 }
 
 int32_t DevicePool::take(int32_t device, uint64_t bytes, uint64_t *address) {
@@ -92,13 +101,13 @@ int32_t DevicePool::take(int32_t device, uint64_t bytes, uint64_t *address) {
   return MOE_A2A_OK;
 }
 
-void DevicePool::give(uint64_t address, uint64_t event) {
+void DevicePool::give(uint64_t address, std::vector<uint64_t> events) {
   const std::lock_guard lock(mutex_);
   const auto found = held_.find(address);
   if (found == held_.end()) return;
   const auto [device, bytes] = found->second;
   held_.erase(found);
-  idle_[{device, bytes}].push_back({address, event});
+  idle_[{device, bytes}].push_back({address, std::move(events)});
 }
 
 void DevicePool::trim(int32_t device) {
@@ -108,13 +117,9 @@ void DevicePool::trim(int32_t device) {
     for (auto &[key, blocks] : idle_) {
       if (key.first != device) continue;
       std::deque<Block> kept;
-      for (const Block &block : blocks) {
-        if (block.event != 0 && moe_a2a_event_query(device, block.event) == MOE_A2A_PENDING) {
-          kept.push_back(block);
-          continue;
-        }
-        EventPool::instance().give(device, block.event);
-        unused.push_back(block.address);
+      for (Block &block : blocks) {
+        if (isUnused(device, block)) unused.push_back(block.address);
+        else kept.push_back(std::move(block));
       }
       blocks.swap(kept);
     }
@@ -129,6 +134,16 @@ uint64_t DevicePool::heldBytes(int32_t device) {
     if (held.device == device) bytes += held.bytes;
   }
   return bytes;
+}
+
+int32_t CopyStreams::of(int32_t device, uint64_t *stream) {
+  const std::lock_guard lock(mutex_);
+  uint64_t &found = streams_[device];
+  if (found == 0) {
+    if (const int32_t result = moe_a2a_stream_create(device, &found); result < 0) return result;
+  }
+  *stream = found;
+  return MOE_A2A_OK;
 }
 
 int32_t StagingPool::take(uint64_t bytes, void **memory) {

@@ -33,8 +33,8 @@ class DevicePool {
  public:
   static DevicePool &instance();
   int32_t take(int32_t device, uint64_t bytes, uint64_t *address);
-  // `event`: passes with the last work that uses the memory; 0 where there is none. The pool owns it from now on.
-  void give(uint64_t address, uint64_t event);
+  // `events` pass with the last work that uses the memory. The pool owns them from now on.
+  void give(uint64_t address, std::vector<uint64_t> events = {});
   // Frees what no tensor holds and no work uses.
   void trim(int32_t device);
   uint64_t heldBytes(int32_t device);
@@ -42,17 +42,29 @@ class DevicePool {
  private:
   struct Block {
     uint64_t address;
-    uint64_t event;
+    std::vector<uint64_t> events;
   };
   struct Held {
     int32_t device;
     uint64_t bytes;
   };
+  static bool isUnused(int32_t device, Block &block);
   bool takeIdle(int32_t device, uint64_t bytes, uint64_t *address);
 
   std::mutex mutex_;
   std::unordered_map<uint64_t, Held> held_;
   std::map<std::pair<int32_t, uint64_t>, std::deque<Block>> idle_;
+};
+
+// One stream per device, for copies that wait for nothing: shared by all ranks, since hardware queues are few.
+class CopyStreams {
+ public:
+  static CopyStreams &instance();
+  int32_t of(int32_t device, uint64_t *stream);
+
+ private:
+  std::mutex mutex_;
+  std::map<int32_t, uint64_t> streams_;
 };
 
 // Pinned host memory in two sizes, through which tensors are copied.

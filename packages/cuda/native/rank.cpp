@@ -29,8 +29,8 @@ int32_t Rank::open() {
   TRY(moe_a2a_rank_stream(handle_, &laneStreams_[0]));
   // Lanes are independent, so the second one gets a stream of its own.
   if (config.rounds_in_flight > 1) TRY(moe_a2a_stream_create(options.device, &laneStreams_[1]));
-  for (uint64_t &stream : copyStreams_) TRY(moe_a2a_stream_create(options.device, &stream));
-  return moe_a2a_stream_create(options.device, &releaseStream_);
+  TRY(CopyStreams::instance().of(options.device, &sharedCopyStream_));
+  return moe_a2a_stream_create(options.device, &copyStream_);
 }
 
 int32_t Rank::connect(const uint64_t *windows, const int32_t *devices) {
@@ -48,8 +48,8 @@ int32_t Rank::close(bool announce) {
     note(moe_a2a_stop(handle_, 1));
     if (announce) note(moe_a2a_announce_close(handle_));
     note(moe_a2a_drain(handle_));
-    if (laneStreams_[1]) note(moe_a2a_stream_synchronize(device, laneStreams_[1]));
-    for (const uint64_t stream : {copyStreams_[0], copyStreams_[1], releaseStream_, laneStreams_[1]}) {
+    if (sharedCopyStream_) note(moe_a2a_stream_synchronize(device, sharedCopyStream_));
+    for (const uint64_t stream : {laneStreams_[1], copyStream_}) {
       if (stream == 0) continue;
       note(moe_a2a_stream_synchronize(device, stream));
       note(moe_a2a_stream_destroy(device, stream));
@@ -88,6 +88,7 @@ int32_t Rank::dispatch(int lane) {
   args.expert_stats = longs[LaneBlock::kStats];
   args.stats_length = words[LaneBlock::kStatsLength];
   readMapping(words + LaneBlock::kDispatchMapping, args.mapping);
+  usedForeignStreams_ |= args.stream != laneStreams_[lane];
   TRY(moe_a2a_dispatch(handle_, &args));
   auto *offsets = reinterpret_cast<uint64_t *>(block) + LaneBlock::kRecvOffsets;
   for (int p = 0; p < args.payload_count; p++) TRY(moe_a2a_recv_offset(handle_, &args, p, offsets + p));
@@ -107,14 +108,22 @@ int32_t Rank::combine(int lane) {
   args.out_dtype = words[LaneBlock::kOutDType];
   args.output = longs[LaneBlock::kOutput];
   readMapping(words + LaneBlock::kCombineMapping, args.mapping);
+  usedForeignStreams_ |= args.stream != laneStreams_[lane];
   return moe_a2a_combine(handle_, &args);
 }
 
-int32_t Rank::copy(bool toDevice, uint64_t address, void *staged, uint64_t bytes, bool late, const uint64_t *events,
+int32_t Rank::copy(bool toDevice, uint64_t address, void *staged, uint64_t bytes, const uint64_t *events,
                    size_t eventCount, const uint64_t *streams, size_t streamCount, uint64_t *passed) {
   const int32_t device = options.device;
-  const uint64_t stream = copyStreams_[late];
-  for (size_t i = 0; i < eventCount; i++) TRY(moe_a2a_event_wait(device, events[i], stream));
+  // What waits for nothing must not stand behind what does.
+  uint64_t stream = streamCount > 0 ? copyStream_ : sharedCopyStream_;
+  for (size_t i = 0; i < eventCount; i++) {
+    const int32_t state = moe_a2a_event_query(device, events[i]);
+    if (state < 0) return state;
+    if (state != MOE_A2A_PENDING) continue;
+    stream = copyStream_;
+    TRY(moe_a2a_event_wait(device, events[i], stream));
+  }
   uint64_t event;
   TRY(EventPool::instance().take(device, &event));
   const auto enqueue = [&]() -> int32_t {
@@ -133,40 +142,32 @@ int32_t Rank::copy(bool toDevice, uint64_t address, void *staged, uint64_t bytes
   return result;
 }
 
-// Lets `stream` wait for all phases and whatever the lanes' streams hold.
-int32_t Rank::waitForAll(uint64_t stream) {
-  const int32_t device = options.device;
+int32_t Rank::recordOn(uint64_t stream, std::vector<uint64_t> &events) {
   uint64_t event;
-  TRY(EventPool::instance().take(device, &event));
-  const auto enqueue = [&]() -> int32_t {
-    for (int lane = 0; lane < config.rounds_in_flight; lane++) {
-      for (const int phase : {MOE_A2A_DISPATCH, MOE_A2A_COMBINE}) {
-        uint64_t passed;
-        TRY(moe_a2a_phase_event(handle_, lane, phase, &passed));
-        TRY(moe_a2a_event_wait(device, passed, stream));
-      }
-      TRY(moe_a2a_event_record(device, event, laneStreams_[lane]));
-      TRY(moe_a2a_event_wait(device, event, stream));
+  TRY(EventPool::instance().take(options.device, &event));
+  events.push_back(event);
+  return moe_a2a_event_record(options.device, event, stream);
+}
+
+// Events that pass with all phases and copies, and with whatever the lanes' own streams hold.
+int32_t Rank::recordAll(std::vector<uint64_t> &events) {
+  for (int lane = 0; lane < config.rounds_in_flight; lane++) {
+    TRY(recordOn(laneStreams_[lane], events));
+    if (!usedForeignStreams_) continue;
+    for (const int phase : {MOE_A2A_DISPATCH, MOE_A2A_COMBINE}) {
+      uint64_t passed;
+      TRY(moe_a2a_phase_event(handle_, lane, phase, &passed));
+      TRY(moe_a2a_event_wait(options.device, passed, copyStream_));
     }
-    for (const uint64_t copies : copyStreams_) {
-      TRY(moe_a2a_event_record(device, event, copies));
-      TRY(moe_a2a_event_wait(device, event, stream));
-    }
-    return MOE_A2A_OK;
-  };
-  const int32_t result = enqueue();
-  EventPool::instance().give(device, event);
-  return result;
+  }
+  TRY(recordOn(copyStream_, events));
+  return recordOn(sharedCopyStream_, events);
 }
 
 void Rank::release(uint64_t address) {
-  uint64_t event = 0;
-  if (waitForAll(releaseStream_) < 0 || EventPool::instance().take(options.device, &event) < 0) {
-    // The device is broken: nobody gets this memory again.
-    return;
-  }
-  if (moe_a2a_event_record(options.device, event, releaseStream_) < 0) return;
-  DevicePool::instance().give(address, event);
+  std::vector<uint64_t> events;
+  // Where the device is broken, nobody gets this memory again.
+  if (recordAll(events) >= 0) DevicePool::instance().give(address, std::move(events));
 }
 
 }  // namespace moe_a2a_addon

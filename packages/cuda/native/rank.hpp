@@ -63,9 +63,9 @@ class Rank {
   int32_t combine(int lane);
 
   // Copies `bytes` between pinned host memory and device memory, after the given events and what the given streams hold
-  // now. `late`: the wait may be for a combine, which must not hold up other copies. `*passed` is a new event of the pool.
-  int32_t copy(bool toDevice, uint64_t address, void *staged, uint64_t bytes, bool late, const uint64_t *events,
-               size_t eventCount, const uint64_t *streams, size_t streamCount, uint64_t *passed);
+  // now. `*passed` is a new event of the pool.
+  int32_t copy(bool toDevice, uint64_t address, void *staged, uint64_t bytes, const uint64_t *events, size_t eventCount,
+               const uint64_t *streams, size_t streamCount, uint64_t *passed);
   // Gives a tensor's memory back once what is enqueued now has passed.
   void release(uint64_t address);
 
@@ -81,13 +81,17 @@ class Rank {
   Napi::Reference<Napi::ArrayBuffer> blockRefs[MOE_A2A_MAX_LANES];
 
  private:
-  int32_t waitForAll(uint64_t stream);
+  int32_t recordOn(uint64_t stream, std::vector<uint64_t> &events);
+  int32_t recordAll(std::vector<uint64_t> &events);
 
   moe_a2a_rank *handle_ = nullptr;
   bool joined_ = false;
+  // Whether phases went to streams of the caller's.
+  bool usedForeignStreams_ = false;
   uint64_t laneStreams_[MOE_A2A_MAX_LANES] = {};
-  uint64_t copyStreams_[2] = {};
-  uint64_t releaseStream_ = 0;
+  // For copies that have to wait.
+  uint64_t copyStream_ = 0;
+  uint64_t sharedCopyStream_ = 0;
 };
 
 }  // namespace moe_a2a_addon

@@ -1,5 +1,4 @@
 import {
-  byteLengthOf,
   type CheckedCombine,
   type CheckedDispatch,
   type CheckedTensor,
@@ -10,7 +9,8 @@ import {
   type ReadyOptions,
 } from "@moe-a2a/core";
 import type { CaptureInProgress, CudaContext } from "./context.js";
-import type { Lane, MemoryRange } from "./lane.js";
+import type { Lane } from "./lane.js";
+import { type MemoryRange, overlaps, rangeOf } from "./memory-range.js";
 import { cudaError } from "./native.js";
 import { PhaseWait } from "./phase.js";
 import { view } from "./tensors.js";
@@ -95,14 +95,6 @@ export class CudaCombine implements Combine<CudaTensor> {
       );
     }
   }
-}
-
-export function rangeOf({ dtype, shape, data }: CheckedTensor<CudaTensor>): MemoryRange {
-  return { start: data, end: data + BigInt(byteLengthOf(dtype, shape)) };
-}
-
-export function overlaps(a: MemoryRange, b: MemoryRange): boolean {
-  return a.start < b.end && a.end > b.start;
 }
 
 /** A lane's combine region in this rank's window. */

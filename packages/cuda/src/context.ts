@@ -84,9 +84,13 @@ export class CudaContext extends InstanceState implements FailureContext {
     const [window, own, ...handles] = native.addresses(id) as unknown as bigint[];
     this.window = window!;
     this.own = own!;
+    const workspace = [
+      { start: this.window, end: this.window + BigInt(layout.windowBytes) },
+      { start: this.own, end: this.own + BigInt(layout.privateBytes) },
+    ];
     this.lanes = layout.lanes.map((at, l) => {
       const [stream, dispatch, combine] = handles.slice(3 * l, 3 * l + 3) as [bigint, bigint, bigint];
-      const lane = new Lane(l as 0 | 1, at, { stream, dispatch, combine }, parts.firstRound);
+      const lane = new Lane(l as 0 | 1, at, { stream, dispatch, combine }, parts.firstRound, workspace);
       native.bindLane(id, l, lane.block.memory);
       return lane;
     });

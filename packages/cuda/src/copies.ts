@@ -6,9 +6,9 @@ import {
   type TensorData,
   typedArrayOf,
 } from "@moe-a2a/core";
-import { overlaps, rangeOf } from "./combine.js";
 import type { CudaContext } from "./context.js";
-import type { Lane, MemoryRange } from "./lane.js";
+import type { Lane } from "./lane.js";
+import { type MemoryRange, overlaps, rangeOf } from "./memory-range.js";
 import { cudaError } from "./native.js";
 
 /**
@@ -22,9 +22,6 @@ class Order {
   readonly streams: BigUint64Array = new BigUint64Array(8);
   eventCount = 0;
   streamCount = 0;
-  /** Whether it waits for a combine, and so perhaps for peers that wait for other copies of this rank. */
-  late = false;
-
   event(event: bigint): void {
     this.events[this.eventCount++] = event;
   }
@@ -35,35 +32,36 @@ class Order {
 }
 
 /**
- * A copy comes after the phase that may use its memory, and no other: a phase may wait for peers that wait for this copy.
- * After a dispatch it also comes after what the caller has enqueued behind it on the lane's own stream.
+ * A copy comes after the phases that may use its memory, and after no others: those may wait for peers that wait for this
+ * copy. Of a round whose dispatch came last, memory that nobody knows may be what kernels behind it make, so reading it
+ * comes after them too, where they are on the lane's own stream.
  */
-function orderAfter(order: Order, lane: Lane, range: MemoryRange): void {
-  const inCombine = lane.combineMemory.some((memory) => overlaps(memory, range));
-  switch (lane.tail) {
-    case "nothing":
-      break;
-    case "replay":
-      order.event(lane.replayEvent);
-      order.late = true;
-      break;
-    case "combine":
-      order.event(inCombine ? lane.events.combine : lane.events.dispatch);
-      order.late ||= inCombine;
-      break;
-    case "dispatch": {
-      const output = lane.combineMemory.at(-1);
-      if (output && overlaps(output, range)) order.event(lane.events.combine);
-      else if (lane.tailIsOwn) order.stream(lane.stream);
-      else order.event(lane.events.dispatch);
-    }
-  }
+function orderAfter(order: Order, lane: Lane, range: MemoryRange, kind: "read" | "write"): void {
+  const touches = (memory: readonly MemoryRange[]) => memory.some((other) => overlaps(other, range));
+  const { tail, events } = lane;
+  if (tail === "nothing") return;
+  if (tail === "replay") order.event(lane.replayEvent);
+  else if (tail === "combine") {
+    // Earlier phases come before the dispatch.
+    order.event(touches(lane.combineMemory) ? events.combine : events.dispatch);
+  } else if (kind === "write") {
+    // Earlier phases come before the combine of the round before.
+    order.event(touches(lane.dispatchMemory()) ? events.dispatch : events.combine);
+  } else if (touches(lane.combineMemory.slice(-1)) || touches(lane.dispatchInputs()))
+    order.event(events.combine);
+  else if (lane.tailIsOwn) order.stream(lane.stream);
+  else order.event(events.dispatch);
 }
 
-function orderOf(context: CudaContext, t: CheckedTensor<CudaTensor>, stream: bigint | undefined): Order {
+function orderOf(
+  context: CudaContext,
+  kind: "read" | "write",
+  t: CheckedTensor<CudaTensor>,
+  stream: bigint | undefined,
+): Order {
   const order = new Order();
   const range = rangeOf(t);
-  for (const lane of context.lanes) orderAfter(order, lane, range);
+  for (const lane of context.lanes) orderAfter(order, lane, range, kind);
   if (stream !== undefined) order.stream(stream);
   return order;
 }
@@ -105,10 +103,10 @@ export function writeTensor(
 ): Promise<void> {
   const source = bytesOf(data);
   const { native, id } = context;
-  const order = orderOf(context, t, stream);
-  const enqueue: Enqueue = (at, bytes, { late, events, eventCount, streams, streamCount }) => {
+  const order = orderOf(context, "write", t, stream);
+  const enqueue: Enqueue = (at, bytes, { events, eventCount, streams, streamCount }) => {
     const chunk = source.subarray(at, at + bytes);
-    return native.upload(id, t.data + BigInt(at), chunk, late, events, eventCount, streams, streamCount);
+    return native.upload(id, t.data + BigInt(at), chunk, events, eventCount, streams, streamCount);
   };
   return inChunks(context, "write()", source.length, order, enqueue, () => {});
 }
@@ -122,9 +120,9 @@ export async function readTensor(
   const data = new (typedArrayOf(t.dtype))(numElements(t.shape)) as TensorData;
   const target = bytesOf(data);
   const { native, id } = context;
-  const order = orderOf(context, t, stream);
-  const enqueue: Enqueue = (at, bytes, { late, events, eventCount, streams, streamCount }) =>
-    native.download(id, t.data + BigInt(at), bytes, late, events, eventCount, streams, streamCount);
+  const order = orderOf(context, "read", t, stream);
+  const enqueue: Enqueue = (at, bytes, { events, eventCount, streams, streamCount }) =>
+    native.download(id, t.data + BigInt(at), bytes, events, eventCount, streams, streamCount);
   await inChunks(context, "read()", byteLengthOf(t.dtype, t.shape), order, enqueue, (token, at, bytes) =>
     native.collect(token, target.subarray(at, at + bytes)),
   );

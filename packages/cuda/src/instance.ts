@@ -27,9 +27,15 @@ import { readTensor, writeTensor } from "./copies.js";
 import { CudaDispatch } from "./dispatch.js";
 import { captureGraph, checkFree, type Graph } from "./graph.js";
 import type { Lane } from "./lane.js";
-import { cudaError } from "./native.js";
+import { cudaError, TEXT_BYTES } from "./native.js";
 import { resetRank } from "./reset.js";
 import { DeviceTensor } from "./tensors.js";
+
+/** As much of a text as a verdict has room for, in whole characters. */
+function fittingText(text: string): string {
+  const { read } = new TextEncoder().encodeInto(text, new Uint8Array(TEXT_BYTES));
+  return text.slice(0, read);
+}
 
 /** One rank's end of the all-to-all on a GPU. */
 export class CudaMoeAllToAll implements MoeAllToAll<CudaTensor> {
@@ -89,10 +95,9 @@ export class CudaMoeAllToAll implements MoeAllToAll<CudaTensor> {
   }
 
   /**
-   * Copies `data` into `t`, after the phase that may use it, and after a dispatch also after what was enqueued behind it on
-   * the lane's own stream. `data` has to stay as it is until the promise settles.
+   * Copies `data` into `t`, after the phases that use it. `data` has to stay as it is until the promise settles.
    *
-   * @param options.stream a stream whose work is waited for as well
+   * @param options.stream a stream whose work comes first as well, such as that of kernels that use `t`
    * @throws (rejects) ERR_MOE_A2A_ARGUMENT, ERR_MOE_A2A_STATE, ERR_MOE_A2A_CUDA
    */
   async write(t: CudaTensor, data: TensorData, options?: { readonly stream?: bigint }): Promise<void> {
@@ -103,7 +108,13 @@ export class CudaMoeAllToAll implements MoeAllToAll<CudaTensor> {
     );
   }
 
-  /** Copies `t` to the host, in the same order as `write()`. */
+  /**
+   * Copies `t` to the host, after the phases that use it. Between a dispatch and its combine, also after what was enqueued
+   * behind the dispatch on the lane's own stream.
+   *
+   * @param options.stream a stream whose work comes first as well, such as that of kernels that make `t`
+   * @throws (rejects) ERR_MOE_A2A_ARGUMENT, ERR_MOE_A2A_STATE, ERR_MOE_A2A_CUDA
+   */
   async read(t: CudaTensor, options?: { readonly stream?: bigint }): Promise<TensorData> {
     const held = this.#checkHeld("read()", t);
     return await this.#keep(t, () =>
@@ -134,7 +145,7 @@ export class CudaMoeAllToAll implements MoeAllToAll<CudaTensor> {
       capture.rounds.push({ lane, combined: false });
       const { tokenSelectedExperts, payloads, expertStats, numLocalTokens } = input;
       capture.uses.push(tokenSelectedExperts, ...payloads, expertStats, numLocalTokens);
-    } else lane.noteEnqueued("dispatch", round, stream);
+    } else lane.noteDispatch(checked, round, stream);
     return dispatch;
   }
 
@@ -195,9 +206,7 @@ export class CudaMoeAllToAll implements MoeAllToAll<CudaTensor> {
     const context = this.#context;
     context.checkAbortable();
     const error = abortedError(context.rank, reason);
-    context.call("abort()", (native, id) =>
-      native.abort(id, reason === undefined ? "" : shortReason(reason)),
-    );
+    context.call("abort()", (native, id) => native.abort(id, fittingText(shortReason(reason))));
     context.failure ??= { error, told: true };
     context.failure.told = true;
   }

@@ -1,17 +1,12 @@
-import type { LaneLayout } from "@moe-a2a/core";
+import type { CheckedDispatch, CudaTensor, LaneLayout } from "@moe-a2a/core";
 import { LaneBlock } from "./lane-block.js";
+import { type MemoryRange, rangeOf } from "./memory-range.js";
 import type { PhaseWait } from "./phase.js";
 
 /** What a lane has to know of its round. */
 export interface RoundInFlight {
   /** What keeps the lane busy, or undefined once it is free for the next round. */
   readonly unfinished: string | undefined;
-}
-
-/** Device memory from `start` to before `end`. */
-export interface MemoryRange {
-  readonly start: bigint;
-  readonly end: bigint;
 }
 
 /** What a lane has enqueued last, for copies that have to come after it. */
@@ -46,6 +41,10 @@ export class Lane {
   replayEvent = 0n;
   /** What the last combine reads and writes; the last of them is its output. */
   combineMemory: readonly MemoryRange[] = [];
+  /** The last dispatch. */
+  #dispatched: CheckedDispatch<CudaTensor> | undefined;
+  /** Everything that peers and kernels write in this rank's memory. */
+  readonly #workspace: readonly MemoryRange[];
   /** Phases that somebody waits for. */
   readonly waiting: Set<PhaseWait> = new Set();
 
@@ -54,12 +53,14 @@ export class Lane {
     at: LaneLayout,
     handles: { readonly stream: bigint; readonly dispatch: bigint; readonly combine: bigint },
     firstRound: number,
+    workspace: readonly MemoryRange[],
   ) {
     this.index = index;
     this.at = at;
     this.stream = handles.stream;
     this.events = handles;
     this.nextRound = firstRound;
+    this.#workspace = workspace;
     this.enqueued = { dispatch: firstRound - 1, combine: firstRound - 1 };
   }
 
@@ -71,6 +72,23 @@ export class Lane {
     if (dispatch < wanted) return this.events.combine;
     if (combine < wanted) return this.events.dispatch;
     return dispatch < combine ? this.events.dispatch : this.events.combine;
+  }
+
+  /** What the last dispatch reads. */
+  dispatchInputs(): readonly MemoryRange[] {
+    const { tokenSelectedExperts, payloads, expertStats, tokenCount } = this.#dispatched ?? {};
+    const inputs = [tokenSelectedExperts, ...(payloads ?? []), expertStats, tokenCount];
+    return inputs.filter((t) => t !== undefined).map(rangeOf);
+  }
+
+  /** What the last dispatch reads and writes, and whatever else is in the workspace. */
+  dispatchMemory(): readonly MemoryRange[] {
+    return [...this.dispatchInputs(), ...this.#workspace];
+  }
+
+  noteDispatch(checked: CheckedDispatch<CudaTensor>, round: number, stream: bigint): void {
+    this.#dispatched = checked;
+    this.noteEnqueued("dispatch", round, stream);
   }
 
   /** Notes that a phase was enqueued on `stream`, outside of a capture. */

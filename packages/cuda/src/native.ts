@@ -80,6 +80,15 @@ export interface Native {
   drain(rank: number): Token;
   clean(rank: number, nextRounds: Uint32Array): void;
   raiseGeneration(rank: number, generation: number, activeMask: bigint): void;
+  /** Tells ranks in a generation that this rank has failed to start it: `kind` of the `missing` ranks. */
+  tellFailedReset(
+    rank: number,
+    kind: number,
+    missing: bigint,
+    generation: number,
+    tell: bigint,
+    nextRounds: Uint32Array,
+  ): void;
   startGeneration(rank: number, generation: number, activeMask: bigint, nextRounds: Uint32Array): void;
   setDelays(rank: number, delays: Uint32Array): void;
 
@@ -90,7 +99,6 @@ export interface Native {
     rank: number,
     address: bigint,
     data: Uint8Array,
-    late: boolean,
     events: BigUint64Array,
     eventCount: number,
     streams: BigUint64Array,
@@ -100,7 +108,6 @@ export interface Native {
     rank: number,
     address: bigint,
     bytes: number,
-    late: boolean,
     events: BigUint64Array,
     eventCount: number,
     streams: BigUint64Array,
@@ -134,6 +141,7 @@ export interface Native {
 }
 
 /** Numbers of the C header that TypeScript has to know. */
+export const TEXT_BYTES = 768;
 export const OUT_OF_MEMORY = -3;
 export const PHASES = { dispatch: 0, combine: 1 } as const;
 

@@ -73,6 +73,9 @@ const FIELDS = [
   "dtype",
 ] as const;
 
+/** `enum moe_a2a_phase`, as failures tell it. */
+const FAILURE_PHASES = ["dispatch", "combine", "reset"] as const;
+
 /** `enum moe_a2a_missing_kind`. */
 export const MISSING_KINDS: readonly MissingKind[] = ["timeout", "closed", "lost"];
 
@@ -121,9 +124,10 @@ export function failureError(context: FailureContext, failure: NativeFailure): M
 function ownError(context: FailureContext, failure: NativeFailure): MoeA2AError {
   const { config } = context;
   const { foundBy, rank, token, k, id, value, limit } = failure;
-  const phase = failure.phase === 1 ? "combine" : "dispatch";
-  const round = widenRound(failure.round, context.nearRound(failure.lane));
-  const where = `${phase} of round ${round}`;
+  const phase = FAILURE_PHASES[failure.phase] ?? "dispatch";
+  const outsideRounds = phase === "reset";
+  const round = outsideRounds ? 0 : widenRound(failure.round, context.nearRound(failure.lane));
+  const where = outsideRounds ? phase : `${phase} of round ${round}`;
   switch (failure.code) {
     case CODE.expertId:
       return expertIdError(config, { rank, token, k, id });

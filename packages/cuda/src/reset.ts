@@ -1,4 +1,6 @@
+import { isMoeA2AError, type MoeA2AErrorOf, type ResetState } from "@moe-a2a/core";
 import type { CudaContext } from "./context.js";
+import { MISSING_KINDS } from "./outcome.js";
 
 function maskOf(ranks: readonly number[]): bigint {
   return ranks.reduce((mask, rank) => mask | (1n << BigInt(rank)), 0n);
@@ -30,20 +32,51 @@ export async function resetRank(
     nextRounds: context.lanes.map((lane) => lane.nextRound),
     generation: context.peers.generation,
   };
-  await context.peers.meetings.run(ranks, timeoutMs, mine, {
-    clean: ({ nextRounds, generation }) => {
-      context.call("reset()", (native, id) => {
-        native.clean(id, roundWords(nextRounds));
-        native.raiseGeneration(id, generation, mask);
-      });
-      context.peers.raiseGeneration(generation, ranks);
-      context.generation = generation;
-    },
-    start: ({ nextRounds, generation }) => {
-      context.call("reset()", (native, id) =>
-        native.startGeneration(id, generation, mask, roundWords(nextRounds)),
-      );
-      context.startGeneration(generation, ranks, nextRounds);
-    },
-  });
+  let cleaned: ResetState | undefined;
+  const clean = ({ nextRounds, generation }: ResetState): void => {
+    context.call("reset()", (native, id) => {
+      native.clean(id, roundWords(nextRounds));
+      native.raiseGeneration(id, generation, mask);
+    });
+    context.peers.raiseGeneration(generation, ranks);
+    context.generation = generation;
+    cleaned = { nextRounds, generation };
+  };
+  const start = ({ nextRounds, generation }: ResetState): void => {
+    context.call("reset()", (native, id) =>
+      native.startGeneration(id, generation, mask, roundWords(nextRounds)),
+    );
+    context.startGeneration(generation, ranks, nextRounds);
+  };
+  try {
+    await context.peers.meetings.run(ranks, timeoutMs, mine, { clean, start });
+  } catch (error) {
+    if (cleaned && !context.isClosed() && isMoeA2AError(error, "ERR_MOE_A2A_PEER_TIMEOUT")) {
+      tellOfFailure(context, mask, cleaned, error);
+    }
+    throw error;
+  }
+}
+
+/**
+ * Tells the named ranks, in the new generation, that this rank has failed to start it. Some may have met a second time all
+ * the same, and would wait for it in their first round; the others try again, and clean their windows before.
+ */
+function tellOfFailure(
+  context: CudaContext,
+  mask: bigint,
+  { nextRounds, generation }: ResetState,
+  { kind, missingRanks }: MoeA2AErrorOf<"ERR_MOE_A2A_PEER_TIMEOUT">,
+): void {
+  const missing = maskOf(missingRanks);
+  context.call("reset()", (native, id) =>
+    native.tellFailedReset(
+      id,
+      MISSING_KINDS.indexOf(kind),
+      missing,
+      generation,
+      mask,
+      roundWords(nextRounds),
+    ),
+  );
 }
