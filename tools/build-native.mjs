@@ -1,28 +1,16 @@
 // Builds the addon of packages/cuda into packages/cuda-linux-x64, where there is a CUDA compiler. Elsewhere it says so and
 // leaves things as they are; with REQUIRE_CUDA=1 it fails there.
 import { spawnSync } from "node:child_process";
-import { accessSync, constants } from "node:fs";
 import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
-import { delimiter, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { findNvcc } from "./nvcc.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const folder = join(root, "packages/cuda");
-const { CUDACXX, CUDA_PATH, PATH = "", REQUIRE_CUDA, MOE_A2A_ARCHITECTURES } = process.env;
-
-function isExecutable(file) {
-  try {
-    accessSync(file, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-const places = [...PATH.split(delimiter), "/usr/local/cuda/bin"].map((place) => join(place, "nvcc"));
-const named = [CUDACXX, CUDA_PATH && join(CUDA_PATH, "bin/nvcc")].filter(Boolean);
-const nvcc = [...named, ...places].find(isExecutable);
+const { REQUIRE_CUDA, MOE_A2A_ARCHITECTURES } = process.env;
+const nvcc = findNvcc();
 
 if (!nvcc || process.platform !== "linux" || process.arch !== "x64") {
   const why = nvcc

@@ -66,6 +66,7 @@ const tasks = {
     prepare(install);
     node("tools/build-native.mjs");
   },
+  "test:kernels": () => node("tools/test-kernels.mjs"),
   typecheck: () => withPnpm(`${install} && ${turbo("typecheck")}`),
   lint: () => {
     prepare(install);

@@ -49,6 +49,7 @@ struct PhaseParams {
   int32_t maxTargets;
   int32_t maxTokens;
   int32_t maxBlocks;  // that may take part, and so wait, at the same time; the others of a larger grid leave at once
+  int32_t startNextEarly;  // the next kernel may take its place while this one waits for peers
   Delays delays;
 };
 

@@ -44,7 +44,7 @@ __device__ inline bool beginPhase(const PhaseParams &p, int phase, const int32_t
   if (thread >= 32 && thread - 32 < p.ranks) block.windows[thread - 32] = state->windows[thread - 32];
   waitForEarlierKernel();
   MOE_A2A_MARK(1);
-  letNextKernelStart();
+  if (p.startNextEarly) letNextKernelStart();
   if (thread < 32) {
     uint32_t first = 0;
     if (thread == 0 && gridDim.x > 1) {

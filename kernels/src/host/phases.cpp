@@ -47,6 +47,8 @@ PhaseParams phaseParams(const moe_a2a_rank &rank, int lane, int phase, int maxTo
   p.maxTargets = rank.layout.max_targets;
   p.maxTokens = maxTokens;
   p.maxBlocks = rank.maxBlocks;
+  // With two lanes, a kernel that only holds its place could keep out the other lane's, which a peer may wait for.
+  p.startNextEarly = rank.programmaticLaunch && rank.config.rounds_in_flight == 1;
   p.delays = rank.delays[phase];
   return p;
 }
