@@ -10,7 +10,7 @@ import {
 } from "@moe-a2a/core";
 import type { CaptureInProgress, CudaContext } from "./context.js";
 import type { Lane } from "./lane.js";
-import { type MemoryRange, overlaps, rangeOf } from "./memory-range.js";
+import { overlaps, rangeOf } from "./memory-range.js";
 import { cudaError } from "./native.js";
 import { PhaseWait } from "./phase.js";
 import { view } from "./tensors.js";
@@ -55,8 +55,7 @@ export class CudaCombine implements Combine<CudaTensor> {
     const started = new CudaCombine(parts, output);
     lane.lastCombine = started;
     if (!capture) {
-      lane.combineMemory = [rangeOf(checked.expertOutput), combineBuffer(context, lane), rangeOf(target)];
-      lane.noteEnqueued("combine", round, stream);
+      lane.noteCombine(checked.expertOutput, target, round, stream);
     }
     return started;
   }
@@ -97,13 +96,6 @@ export class CudaCombine implements Combine<CudaTensor> {
   }
 }
 
-/** A lane's combine region in this rank's window. */
-function combineBuffer({ window, config }: CudaContext, { at }: Lane): MemoryRange {
-  const start = window + BigInt(at.combine);
-  const bytes = config.epSize * config.maxTokensPerRank * config.maxCombineBytesPerToken;
-  return { start, end: start + BigInt(bytes) };
-}
-
 /** @throws ERR_MOE_A2A_ARGUMENT where a tensor lies across the memory that peers read the results from */
 function checkOverlap(
   context: CudaContext,
@@ -113,14 +105,14 @@ function checkOverlap(
   const end = context.window + BigInt(context.layout.windowBytes);
   const inWindow = (t: CheckedTensor<CudaTensor>) => t.data >= context.window && t.data < end;
   if (inWindow(expertOutput)) {
-    const buffer = combineBuffer(context, lane);
+    const buffer = lane.combineBuffer;
     if (expertOutput.data !== buffer.start && overlaps(rangeOf(expertOutput), buffer)) {
       throw misplacedExpertOutputError(context.rank);
     }
   }
   if (out && inWindow(out)) {
     const range = rangeOf(out);
-    if (context.lanes.some((other) => overlaps(range, combineBuffer(context, other)))) {
+    if (context.lanes.some((other) => overlaps(range, other.combineBuffer))) {
       throw misplacedOutError(context.rank);
     }
   }

@@ -88,9 +88,19 @@ export class CudaContext extends InstanceState implements FailureContext {
       { start: this.window, end: this.window + BigInt(layout.windowBytes) },
       { start: this.own, end: this.own + BigInt(layout.privateBytes) },
     ];
+    const combineBytes = BigInt(config.epSize * config.maxTokensPerRank * config.maxCombineBytesPerToken);
     this.lanes = layout.lanes.map((at, l) => {
       const [stream, dispatch, combine] = handles.slice(3 * l, 3 * l + 3) as [bigint, bigint, bigint];
-      const lane = new Lane(l as 0 | 1, at, { stream, dispatch, combine }, parts.firstRound, workspace);
+      const start = this.window + BigInt(at.combine);
+      const buffer = { start, end: start + combineBytes };
+      const lane = new Lane(
+        l as 0 | 1,
+        at,
+        { stream, dispatch, combine },
+        parts.firstRound,
+        workspace,
+        buffer,
+      );
       native.bindLane(id, l, lane.block.memory);
       return lane;
     });

@@ -43,12 +43,11 @@ function orderAfter(order: Order, lane: Lane, range: MemoryRange, kind: "read" |
   if (tail === "replay") order.event(lane.replayEvent);
   else if (tail === "combine") {
     // Earlier phases come before the dispatch.
-    order.event(touches(lane.combineMemory) ? events.combine : events.dispatch);
+    order.event(touches(lane.combineMemory()) ? events.combine : events.dispatch);
   } else if (kind === "write") {
     // Earlier phases come before the combine of the round before.
     order.event(touches(lane.dispatchMemory()) ? events.dispatch : events.combine);
-  } else if (touches(lane.combineMemory.slice(-1)) || touches(lane.dispatchInputs()))
-    order.event(events.combine);
+  } else if (touches(lane.combineOutput()) || touches(lane.dispatchInputs())) order.event(events.combine);
   else if (lane.tailIsOwn) order.stream(lane.stream);
   else order.event(events.dispatch);
 }

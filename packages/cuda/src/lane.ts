@@ -1,4 +1,4 @@
-import type { CheckedDispatch, CudaTensor, LaneLayout } from "@moe-a2a/core";
+import type { CheckedDispatch, CheckedTensor, CudaTensor, LaneLayout } from "@moe-a2a/core";
 import { LaneBlock } from "./lane-block.js";
 import { type MemoryRange, rangeOf } from "./memory-range.js";
 import type { PhaseWait } from "./phase.js";
@@ -25,6 +25,8 @@ export class Lane {
   readonly stream: bigint;
   /** Pass with the last dispatch and combine that were enqueued outside of captures. */
   readonly events: { readonly dispatch: bigint; readonly combine: bigint };
+  /** Where peers read this rank's results, in its window. */
+  readonly combineBuffer: MemoryRange;
   readonly block: LaneBlock = new LaneBlock();
   /** The round that the next dispatch starts; grows for ever, the GPU knows its low 32 bits. */
   nextRound: number;
@@ -39,8 +41,8 @@ export class Lane {
   tailIsOwn = true;
   /** Passes with the last replay, where the tail is one. */
   replayEvent = 0n;
-  /** What the last combine reads and writes; the last of them is its output. */
-  combineMemory: readonly MemoryRange[] = [];
+  /** The last combine's expert output and output. */
+  #combined: readonly [CheckedTensor<CudaTensor>, CheckedTensor<CudaTensor>] | undefined;
   /** The last dispatch. */
   #dispatched: CheckedDispatch<CudaTensor> | undefined;
   /** Everything that peers and kernels write in this rank's memory. */
@@ -54,6 +56,7 @@ export class Lane {
     handles: { readonly stream: bigint; readonly dispatch: bigint; readonly combine: bigint },
     firstRound: number,
     workspace: readonly MemoryRange[],
+    combineBuffer: MemoryRange,
   ) {
     this.index = index;
     this.at = at;
@@ -61,6 +64,7 @@ export class Lane {
     this.events = handles;
     this.nextRound = firstRound;
     this.#workspace = workspace;
+    this.combineBuffer = combineBuffer;
     this.enqueued = { dispatch: firstRound - 1, combine: firstRound - 1 };
   }
 
@@ -74,6 +78,16 @@ export class Lane {
     return dispatch < combine ? this.events.dispatch : this.events.combine;
   }
 
+  /** What the last combine writes for the caller. */
+  combineOutput(): readonly MemoryRange[] {
+    return this.#combined ? [rangeOf(this.#combined[1])] : [];
+  }
+
+  /** What the last combine reads and writes, the results that peers read among it. */
+  combineMemory(): readonly MemoryRange[] {
+    return this.#combined ? [...this.#combined.map(rangeOf), this.combineBuffer] : [];
+  }
+
   /** What the last dispatch reads. */
   dispatchInputs(): readonly MemoryRange[] {
     const { tokenSelectedExperts, payloads, expertStats, tokenCount } = this.#dispatched ?? {};
@@ -84,6 +98,16 @@ export class Lane {
   /** What the last dispatch reads and writes, and whatever else is in the workspace. */
   dispatchMemory(): readonly MemoryRange[] {
     return [...this.dispatchInputs(), ...this.#workspace];
+  }
+
+  noteCombine(
+    expertOutput: CheckedTensor<CudaTensor>,
+    output: CheckedTensor<CudaTensor>,
+    round: number,
+    stream: bigint,
+  ): void {
+    this.#combined = [expertOutput, output];
+    this.noteEnqueued("combine", round, stream);
   }
 
   noteDispatch(checked: CheckedDispatch<CudaTensor>, round: number, stream: bigint): void {

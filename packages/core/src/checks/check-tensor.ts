@@ -51,6 +51,7 @@ export function checkTensor<T extends Tensor = Tensor>(
   const { dtype, shape: given, device, data } = value as Partial<Tensor>;
   if (dtype === undefined && given === undefined) throw fail(`is ${describe(value)}, not a tensor`);
   if (!isDType(dtype)) throw fail(`has the dtype ${describe(dtype)}, which is none`);
+  // Spread, as slice() of a frozen array is slow: this runs for every tensor of every round.
   const shape = Array.isArray(given) ? [...given] : given;
   const problem = shapeProblem(shape);
   if (problem) throw fail(`has a shape that ${problem}`);
@@ -68,10 +69,7 @@ export function checkTensor<T extends Tensor = Tensor>(
     const hint = isWide ? "; convert the ids, they are not read as they are" : "";
     throw fail(`has dtype ${dtype}; it must be ${expected.dtype.join(" or ")}${hint}`);
   }
-  const matches =
-    dimensions.length === expected.shape.length &&
-    expected.shape.every((size, i) => size === undefined || dimensions[i] === size);
-  if (!matches) {
+  if (!matchesShape(dimensions, expected.shape)) {
     const names = expected.dims.split(", ");
     const wanted = expected.shape.map((size, i) => size ?? names[i]).join(", ");
     throw fail(`has shape [${dimensions.join(", ")}]; it must be [${wanted}] (${expected.dims})`);
@@ -80,6 +78,14 @@ export function checkTensor<T extends Tensor = Tensor>(
     context.device === "cuda" ? addressProblem(data, dimensions) : arrayProblem(data, dtype, dimensions);
   if (dataProblem) throw fail(dataProblem);
   return { dtype, shape: dimensions, data: data as T["data"] };
+}
+
+function matchesShape(shape: readonly number[], expected: readonly (number | undefined)[]): boolean {
+  if (shape.length !== expected.length) return false;
+  for (let i = 0; i < shape.length; i++) {
+    if (expected[i] !== undefined && shape[i] !== expected[i]) return false;
+  }
+  return true;
 }
 
 function addressProblem(data: unknown, shape: readonly number[]): string | undefined {
