@@ -337,8 +337,8 @@ int32_t moe_a2a_phase_event(const moe_a2a_rank *rank, int32_t lane, int32_t phas
  */
 int32_t moe_a2a_abort(moe_a2a_rank *rank, const char *reason, int32_t reason_bytes);
 /**
- * Lets enqueued phases end without waiting for peers, and fails them. With `still_send`, for closing, they send what they
- * have to before they give up; without it, before a reset, they send nothing.
+ * Lets enqueued phases end without waiting for peers, and fails them. With `still_send` they send what they have to before
+ * they give up: peers may wait for a dispatch that was made before a reset or a close. Without it they send nothing.
  */
 int32_t moe_a2a_stop(moe_a2a_rank *rank, int32_t still_send);
 /** Tells this rank's kernels that `peer` has closed or was lost (enum moe_a2a_missing_kind). */

@@ -168,16 +168,14 @@ export class Replay {
     return this.#decide();
   }
 
-  /** As `ready()`, blocking the thread; not while many replays are still being enqueued, nor on a local group. */
+  /** As `ready()`, blocking the thread; not while many replays are still being enqueued. */
   readySync(): readonly DispatchReport[] {
     const context = this.#context;
-    if (!context.peers.canBlock || context.replaying > 0) {
+    if (context.replaying > 0) {
       throw context.stateError(
         "Replay.readySync()",
-        context.peers.canBlock ? "replaying" : "local",
-        context.peers.canBlock
-          ? "the replays are still being enqueued; await ready()"
-          : "the ranks of a local group share one thread, which must not block; await ready()",
+        "replaying",
+        "the replays are still being enqueued; await ready()",
       );
     }
     const poll = () =>

@@ -22,7 +22,6 @@ const WORDS = { generation: 0, meeting: 1, closed: 2, count: 4 } as const;
 /** The other ranks of an instance, as far as the host knows of them: all that needs memory that they share. */
 export class Peers {
   readonly rank: number;
-  readonly canBlock: boolean;
   readonly introductions: readonly CudaIntroduction[];
   readonly meetings: ResetMeetings;
   readonly #group: MemoryGroupInternals;
@@ -36,7 +35,6 @@ export class Peers {
     introductions: readonly CudaIntroduction[],
   ) {
     this.rank = rank;
-    this.canBlock = group.canBlock;
     this.introductions = introductions;
     this.#group = group;
     this.#instance = instance;

@@ -53,16 +53,9 @@ export class PhaseWait {
     this.#throwFailure();
   }
 
-  /** As `ready()`, blocking the thread. @throws the phase's error; STATE where ranks share the thread */
+  /** As `ready()`, blocking the thread: ranks that share it have to have enqueued their part. @throws the phase's error */
   readySync(call: string): void {
     const context = this.#context;
-    if (!context.peers.canBlock) {
-      throw context.stateError(
-        call,
-        "local",
-        "the ranks of a local group share one thread, which must not block; await ready()",
-      );
-    }
     this.#look();
     while (this.outcome === "pending") {
       context.markDepartures();

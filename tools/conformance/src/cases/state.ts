@@ -121,6 +121,16 @@ const blocking: RankCase = {
       return;
     }
     const flight = await context.launch(a2a, context.round(0, busy));
+    if (!context.target.traits.gatedByReady) {
+      // The device does the waiting, so ranks that share a thread may block it once all have enqueued their part.
+      await context.barrier();
+      flight.dispatch.readySync();
+      await flight.arrive();
+      await flight.offer();
+      await context.barrier();
+      flight.combine!.readySync();
+      return flight.finish();
+    }
     const says = [`rank ${context.rank}`, "readySync()", "ready()"];
     throws("Dispatch.readySync()", () => flight.dispatch.readySync(), "ERR_MOE_A2A_STATE", { says });
     await flight.arrive();
