@@ -41,7 +41,7 @@ async function run(job: SoakJob): Promise<SoakMessage> {
   const grown = before && after ? growth(before, after) : undefined;
   if (grown) throw new Error(`memory is not flat: ${grown}`);
   const replays =
-    job.replays > 0 && target.cuda ? await soakReplays(a2a, target, job.replays, job.seed) : undefined;
+    job.replays > 0 && target.cuda ? await soakReplays(a2a, target, group, job.replays, job.seed) : undefined;
   await group.exchange("done", new Uint8Array());
   await a2a.close();
   await group.close();
