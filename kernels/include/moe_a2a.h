@@ -162,8 +162,8 @@ int32_t moe_a2a_rank_create(const struct moe_a2a_config *config, const struct mo
 /** Address of this rank's window, to be told to its peers in the same process. */
 int32_t moe_a2a_rank_window(const moe_a2a_rank *rank, uint64_t *address, uint64_t *bytes);
 /**
- * Takes every rank's window address, by rank, and the device that each lies on, and enables peer access. The windows must
- * stay mapped until moe_a2a_rank_destroy(). `windows[rank]` is this rank's own.
+ * Takes every rank's window address, by rank, and the device that each lies on. Windows come from a pool that all devices
+ * can reach which are able to. They must stay mapped until moe_a2a_rank_destroy(). `windows[rank]` is this rank's own.
  */
 int32_t moe_a2a_rank_connect(moe_a2a_rank *rank, const uint64_t *windows, const int32_t *devices);
 /** Frees private memory; the window too, unless it was detached. No work of the rank may be in flight. */
@@ -348,7 +348,12 @@ int32_t moe_a2a_announce_close(moe_a2a_rank *rank);
 /** Whether a reset of others has left this rank out; reads this rank's window. */
 int32_t moe_a2a_is_left_out(moe_a2a_rank *rank, int32_t *left_out);
 
-/** Waits for all work of the rank that is enqueued. Bounded: kernels have deadlines, and end at once after a failure. */
+/** To be called after each launch of a graph with phases of the rank: closing and draining have to wait for it. */
+int32_t moe_a2a_note_replay(moe_a2a_rank *rank, uint64_t stream);
+/**
+ * Waits for the phases of the rank that are enqueued, and the last graph that was noted. Bounded: kernels have deadlines,
+ * and end at once after a failure.
+ */
 int32_t moe_a2a_drain(moe_a2a_rank *rank);
 /** First half of a reset, between its meetings: cleans this rank's window; `next_rounds` by lane. */
 int32_t moe_a2a_clean(moe_a2a_rank *rank, const uint32_t *next_rounds);

@@ -17,7 +17,7 @@ struct CombineShared {
 // Copies the received rows' results into this rank's window. Whole block; piece `ticket` of `p.copyTickets`.
 __device__ void copyIn(const CombineParams &p, CombineShared &sh, int ticket) {
   const PhaseParams &phase = p.phase;
-  const auto *recvCounts = reinterpret_cast<const int32_t *>(phase.own + phase.at.recv_counts);
+  const auto *recvCounts = reinterpret_cast<const int32_t *>(phase.own + phase.at.last_tokens);
   __syncthreads();
   if (threadIdx.x == 0) {
     int32_t end = 0;
@@ -46,7 +46,8 @@ __device__ __forceinline__ Packet messageOf(const CombineParams &p, const BlockS
   return {block.round, {static_cast<uint32_t>(block.generation), static_cast<uint32_t>(p.hiddenSize), static_cast<uint32_t>(p.dtype)}};
 }
 
-// Tells all active ranks, this one too, that this rank's results may be read; `offers` where there are any. Whole block.
+// Tells all active ranks, this one too, that this rank's results may be read; `offers` where there are any.
+// That its earlier reads are over needs no fence: the kernels that made them are complete. Whole block.
 __device__ void publish(const CombineParams &p, const BlockState &block, bool offers) {
   const PhaseParams &phase = p.phase;
   const int peer = threadIdx.x;
@@ -132,7 +133,7 @@ __global__ void __launch_bounds__(kThreads) combineKernel(const __grid_constant_
   BlockState &block = sh.block;
   LaneState *lane = laneState(p.phase);
   prepareMessage(p, sh.wait.said);
-  const auto *recvCounts = reinterpret_cast<const int32_t *>(p.phase.own + p.phase.at.recv_counts);
+  const auto *recvCounts = reinterpret_cast<const int32_t *>(p.phase.own + p.phase.at.last_tokens);
   const bool offers = beginPhase(p.phase, MOE_A2A_COMBINE, &lane->numTokens, 0, recvCounts, block);
   MOE_A2A_MARK(2);
   const int tokens = min(max(block.numTokens, 0), p.rows);
@@ -171,13 +172,13 @@ __global__ void __launch_bounds__(kThreads) combineKernel(const __grid_constant_
     takeTicket(lane, block);
   }
   MOE_A2A_MARK(5);
-  // What a reset that left this rank out let others overwrite meanwhile must not pass as good.
-  __syncthreads();
-  const bool leftOut = arrived && threadIdx.x == 0 && isLeftOut(p.phase, block);
-  if (leftOut) failLeftOut(p.phase, block.round, MOE_A2A_COMBINE);
-  const Last left = countToLast<false>(&lane->exits, 1, gridDim.x, leftOut || (waited && !arrived));
+  Last left = countToLast<false>(&lane->exits, 1, gridDim.x, waited && !arrived);
   MOE_A2A_MARK(6);
   if (left == kNotLast) return;
+  // All blocks have read. What a reset that left this rank out let others overwrite meanwhile must not pass as good.
+  const bool leftOut = left == kLast && threadIdx.x == 0 && isLeftOut(p.phase, block);
+  if (leftOut) failLeftOut(p.phase, block.round, MOE_A2A_COMBINE);
+  if (__syncthreads_or(leftOut)) left = kLastAfterFailure;
   if (threadIdx.x == 0) {
     endPhase(p.phase, MOE_A2A_COMBINE, block, left == kLast);
     storeRelaxedSys(&lane->round, block.round + 1);

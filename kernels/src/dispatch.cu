@@ -47,7 +47,8 @@ __device__ void prepareMessage(const DispatchParams &p, uint32_t *said) {
 }
 
 // Tells all active ranks, this one too, what this rank believes about the round, and that all its rows are there.
-// `hasStored`: there is something that the message vouches for.
+// `hasStored`: there are stores that the message vouches for. That this rank's earlier reads are over needs no fence: the
+// kernels that made them are complete.
 __device__ void publish(const DispatchParams &p, const DispatchShared &sh, bool hasStored) {
   const BlockState &block = sh.block;
   delay(p.phase.delays.beforeFlag);
@@ -140,14 +141,17 @@ __device__ void fillPadding(const DispatchParams &p, const int32_t *counts, int 
   }
 }
 
-// Takes counts and statistics into private memory, where no peer writes, and reports. Whole block.
+// Takes counts and statistics into private memory, where no peer writes, and reports. The caller may write to the counts
+// that it is shown, so the combine has its own. Whole block.
 __device__ void takeCounts(const DispatchParams &p, const DispatchShared &sh) {
   const PhaseParams &phase = p.phase;
   Report &report = laneState(phase)->reports[sh.block.round % kReports];
   auto *recvCounts = reinterpret_cast<int32_t *>(phase.own + phase.at.recv_counts);
+  auto *keptCounts = reinterpret_cast<int32_t *>(phase.own + phase.at.last_tokens);
   const int thread = threadIdx.x;
   if (thread < phase.ranks) {
     recvCounts[thread] = sh.wait.counts[thread];
+    keptCounts[thread] = sh.wait.counts[thread];
     if (!(sh.block.active >> thread & 1)) report.waitNs[thread] = 0;
   }
   auto *gathered = reinterpret_cast<int32_t *>(phase.own + phase.at.gathered_stats);
@@ -179,9 +183,11 @@ __device__ void takeCounts(const DispatchParams &p, const DispatchShared &sh) {
 __device__ void spoil(const DispatchParams &p, DispatchShared &sh) {
   const PhaseParams &phase = p.phase;
   auto *recvCounts = reinterpret_cast<int32_t *>(phase.own + phase.at.recv_counts);
+  auto *keptCounts = reinterpret_cast<int32_t *>(phase.own + phase.at.last_tokens);
   __syncthreads();
   for (int r = threadIdx.x; r < phase.ranks; r += blockDim.x) {
     recvCounts[r] = 0;
+    keptCounts[r] = 0;
     sh.wait.counts[r] = 0;
   }
   auto *gathered = reinterpret_cast<int32_t *>(phase.own + phase.at.gathered_stats);
@@ -239,7 +245,7 @@ __global__ void __launch_bounds__(kThreads) dispatchKernel(const __grid_constant
     }
   }
   while (block.ticket >= sends && block.ticket < all) {
-    if (!waited) arrived = awaitArrival(p, sh, false);
+    if (!waited) arrived = !block.blocked && awaitArrival(p, sh, false);
     waited = true;
     if (arrived) fillPadding(p, sh.wait.counts, block.ticket - sends + 1, p.receivers);
     takeTicket(lane, block);

@@ -109,7 +109,7 @@ struct LaneState {
 
 struct RankState {
   int32_t generation;
-  int32_t failed;   // 1 once a kernel has found or was told a failure
+  int32_t failed;   // enum Failed: a kernel has found or was told a failure
   int32_t stopped;  // enum Stop, set by the host
   int32_t byAbort;  // 1: the failure is in `abort`, else in `finding`
   uint64_t active;  // mask of ranks
@@ -117,6 +117,7 @@ struct RankState {
   Finding finding;
   AbortVerdict abort;  // as a peer told it
 };
+enum Failed { kFailureClaimed = 1, kFailureDescribed = 2 };
 enum Stop { kGoOn = 0, kStopAll = 1, kStopWaiting = 2 };
 
 constexpr uint64_t kLaneStates = 8192;

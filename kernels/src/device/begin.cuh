@@ -62,8 +62,9 @@ __device__ inline bool beginPhase(const PhaseParams &p, int phase, const int32_t
                              : thread == 6 ? &state->stopped
                              : thread == 7 ? active32
                              : thread == 8 ? active32 + 1
-                             : tokenCount ? tokenCount
-                                          : active32;
+                             : thread == 10 ? reinterpret_cast<const int32_t *>(&lane->completed)
+                             : tokenCount   ? tokenCount
+                                            : active32;
     uint32_t word = loadRelaxedSys(address);
     if (thread == 9 && !tokenCount) word = numTokens;
     if (thread == 0) word = first;
@@ -72,6 +73,8 @@ __device__ inline bool beginPhase(const PhaseParams &p, int phase, const int32_t
     const int32_t generation = from(2), windowGeneration = from(3);
     const uint64_t active = from(7) | static_cast<uint64_t>(from(8)) << 32;
     const int32_t count = from(9);
+    // The lane's phase before this one has failed, perhaps without any failure of the rank: it was stopped in between.
+    const bool broken = from(10) != phaseNumber(round, phase) - 1;
     const bool leftOut = generation != windowGeneration;
     const int told = alarm && !leftOut ? findVerdict(p, active, generation, phaseNumber(round, phase)) : -1;
     if (thread == 0) {
@@ -80,7 +83,7 @@ __device__ inline bool beginPhase(const PhaseParams &p, int phase, const int32_t
       block.generation = generation;
       block.active = active;
       block.numTokens = count;
-      block.blocked = failed || stopped == kStopAll || leftOut || told >= 0;
+      block.blocked = failed || stopped == kStopAll || leftOut || told >= 0 || broken;
       if (block.blocked) {
         markPhaseFailed(lane);
         if (leftOut) failLeftOut(p, round, phase);

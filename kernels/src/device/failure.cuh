@@ -26,10 +26,14 @@ __device__ __forceinline__ void markPhaseFailed(LaneState *lane) {
 // Takes the rank's first failure; true for the one thread that may describe it.
 __device__ __forceinline__ bool claimFailure(const PhaseParams &p) {
   markPhaseFailed(laneState(p));
-  return atomicCAS(&rankState(p)->failed, 0, 1) == 0;
+  return atomicCAS(&rankState(p)->failed, 0, kFailureClaimed) == 0;
 }
 
-__device__ __forceinline__ void tellHost(const PhaseParams &p) { storeReleaseSys(&p.host->failed, 1); }
+// The failure is described now: the host may read it.
+__device__ __forceinline__ void tellHost(const PhaseParams &p) {
+  storeReleaseSys(&rankState(p)->failed, kFailureDescribed);
+  storeReleaseSys(&p.host->failed, 1);
+}
 
 // Writes a verdict into the windows of all active peers: all of it, then the word that vouches for it. One thread.
 __device__ inline void tellPeers(const PhaseParams &p, const RankState *state, int place, const void *body, unsigned bytes) {
@@ -80,6 +84,7 @@ __device__ inline void fail(const PhaseParams &p, uint32_t round, int phase, int
 __device__ __noinline__ inline void failAsTold(const PhaseParams &p, int told) {
   if (!claimFailure(p)) return;
   RankState *state = rankState(p);
+  fenceSys();
   const int peer = told / kVerdictPlaces, place = told % kVerdictPlaces;
   const uint8_t *record = p.window + p.abortRecords + peer * kAbortRecordBytes + verdictOffset(place);
   const auto *body = reinterpret_cast<const uint32_t *>(record + sizeof(VerdictHead));
@@ -117,6 +122,8 @@ __device__ __noinline__ inline int findVerdict(const PhaseParams &p, uint64_t ac
     const unsigned found = __ballot_sync(0xffffffff, place >= 0);
     if (found) {
       const int lane = __ffs(found) - 1;
+      // Who reads the verdict is another lane than the one that saw it.
+      __syncwarp();
       return (first + lane) * kVerdictPlaces + __shfl_sync(0xffffffff, place, lane);
     }
   }

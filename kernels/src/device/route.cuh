@@ -66,15 +66,23 @@ __device__ inline bool scanEarlier(const DispatchParams &p, BlockState &block, i
       storeRelaxedGpu64(counts + static_cast<int64_t>(tile) * ranks + r, tag | __popc(t.chosen[r]));
     }
   }
-  bool given = false;
+  bool given = false, late = false;
   const uint64_t start = globalNanoseconds();
   for (int64_t i = threadIdx.x; i < static_cast<int64_t>(tile) * ranks && !given; i += blockDim.x) {
     uint64_t value;
     while (((value = loadRelaxedGpu64(counts + i)) ^ tag) >> 32 != 0) {
-      given = loadRelaxedSys(&laneState(p.phase)->phaseFailed) || globalNanoseconds() - start > p.phase.timeoutNs;
+      late = globalNanoseconds() - start > p.phase.timeoutNs;
+      given = late || loadRelaxedSys(&laneState(p.phase)->phaseFailed);
       if (given) break;
     }
     if (!given) atomicAdd(t.first + i % ranks, static_cast<int32_t>(value));
+  }
+  if (__syncthreads_or(late) && threadIdx.x == 0) {
+    // Blocks of this very rank were kept from running.
+    fail(p.phase, block.round, MOE_A2A_DISPATCH, MOE_A2A_FAIL_MISSING, true, [&](Finding &f) {
+      f.missingMask = 1ull << p.phase.rank;
+      f.kind = MOE_A2A_TIMEOUT;
+    });
   }
   return !__syncthreads_or(given);
 }

@@ -89,7 +89,8 @@ __device__ __noinline__ bool goesOn(const PhaseParams &p, const BlockState &bloc
   const RankState *state = rankState(p);
   const int laneId = threadIdx.x & 31;
   const auto failed = loadRelaxedSys(&state->failed), stopped = loadRelaxedSys(&state->stopped);
-  const unsigned raised = (failed || stopped ? 1 : 0) | (isLeftOut(p, block) ? 4 : 0);
+  // One lane's look decides, so that the warp stays together.
+  const unsigned raised = __shfl_sync(0xffffffff, (failed || stopped ? 1 : 0) | (isLeftOut(p, block) ? 4 : 0), 0);
   if (raised & 4) {
     if (laneId == 0) failLeftOut(p, block.round, m.phase);
     return false;
@@ -212,7 +213,7 @@ __device__ bool awaitMessages(const PhaseParams &p, const BlockState &block, con
       if (countWord >= 0 && packet == countWord / 3) {
         wait.counts[source] = min(max(static_cast<int32_t>(got.words[countWord % 3]), 0), p.maxTokens);
       }
-      if (waitNs && packet == 0) waitNs[source] = globalNanoseconds() - m.start;
+      if (waitNs && packet == 0) waitNs[source] = turns == 0 ? 0 : globalNanoseconds() - m.start;
     }
     if (watched >= 0) raised = loadRelaxedSys(eye) != quiet;
     if (thread == kThreads - 33) raised = globalNanoseconds() - m.start > p.timeoutNs;
@@ -237,7 +238,8 @@ __device__ bool awaitMessages(const PhaseParams &p, const BlockState &block, con
     } else if (!missing) {
       return true;
     }
-    if (++turns > 64) __nanosleep(20);
+    turns++;
+    if (turns > 64) __nanosleep(20);
   }
   // All are here, but they disagree, or something else happened.
   for (int item = thread; differing && item < items; item += kThreads) {

@@ -34,6 +34,8 @@ int32_t invalid(const char *message) {
   return MOE_A2A_INVALID;
 }
 
+void keepError(const moe_a2a_error &error) { lastError = error; }
+
 OnDevice::OnDevice(int device) {
   error_ = cudaGetDevice(&former_);
   if (error_ != cudaSuccess || former_ == device) return;

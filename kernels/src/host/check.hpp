@@ -9,6 +9,8 @@ namespace moe_a2a {
 
 // Notes the failure of a CUDA call, and returns the result that stands for it.
 int32_t cudaFailed(cudaError_t error, const char *call);
+// Makes an error the last one again, after cleaning up.
+void keepError(const moe_a2a_error &error);
 // Notes why arguments were refused.
 int32_t invalid(const char *message);
 

@@ -67,10 +67,10 @@ int32_t moe_a2a_abort(moe_a2a_rank *rank, const char *reason, int32_t reason_byt
   // Cut between characters, not inside one.
   while (bytes > 0 && bytes < reason_bytes && (reason[bytes] & 0xc0) == 0x80) bytes--;
   rank->abortReason.assign(reason ? reason : "", static_cast<size_t>(bytes));
-  if (rank->connected) {
-    if (const int32_t result = tellAbort(*rank)) return result;
-  }
-  return stop(*rank, kStopAll);
+  // This rank's own kernels end, whether or not peers could be told.
+  const int32_t told = rank->connected ? tellAbort(*rank) : MOE_A2A_OK;
+  const int32_t stopped = stop(*rank, kStopAll);
+  return told ? told : stopped;
 }
 
 int32_t moe_a2a_stop(moe_a2a_rank *rank, int32_t still_send) {
@@ -97,6 +97,7 @@ int32_t moe_a2a_announce_close(moe_a2a_rank *rank) {
   for (int l = 0; l < rank->config.rounds_in_flight; l++) {
     for (cudaEvent_t event : rank->phaseEvents[l]) MOE_A2A_TRY(cudaStreamWaitEvent(rank->side, event, 0));
   }
+  MOE_A2A_TRY(cudaStreamWaitEvent(rank->side, rank->replayEvent, 0));
   for (int r = 0; r < rank->config.ep_size; r++) {
     if (r == rank->options.rank) continue;
     MOE_A2A_TRY(writeWord(*rank, controlWordOf(*rank, r, closedWord(rank->options.rank)), MOE_A2A_CLOSED, 4));
@@ -116,11 +117,19 @@ int32_t moe_a2a_is_left_out(moe_a2a_rank *rank, int32_t *left_out) {
   return MOE_A2A_OK;
 }
 
+int32_t moe_a2a_note_replay(moe_a2a_rank *rank, uint64_t stream) {
+  MOE_A2A_ON_DEVICE(rank->options.device);
+  const auto onto = stream ? reinterpret_cast<cudaStream_t>(stream) : rank->stream;
+  MOE_A2A_TRY(cudaEventRecord(rank->replayEvent, onto));
+  return MOE_A2A_OK;
+}
+
 int32_t moe_a2a_drain(moe_a2a_rank *rank) {
   MOE_A2A_ON_DEVICE(rank->options.device);
   for (int l = 0; l < rank->config.rounds_in_flight; l++) {
     for (cudaEvent_t event : rank->phaseEvents[l]) MOE_A2A_TRY(cudaEventSynchronize(event));
   }
+  MOE_A2A_TRY(cudaEventSynchronize(rank->replayEvent));
   MOE_A2A_TRY(cudaStreamSynchronize(rank->stream));
   MOE_A2A_TRY(cudaStreamSynchronize(rank->side));
   return MOE_A2A_OK;

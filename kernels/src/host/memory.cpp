@@ -53,6 +53,8 @@ int32_t poolsOf(int device, DevicePools *pools) {
   DevicePools &found = devicePools[device];
   if (!found.windows) {
     if (const int32_t result = makePools(device, found)) {
+      if (found.windows) cudaMemPoolDestroy(found.windows);
+      if (found.stream) cudaStreamDestroy(found.stream);
       found = {};
       return result;
     }

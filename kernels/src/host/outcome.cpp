@@ -1,5 +1,6 @@
 // What became of a phase, read from the rank's state.
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstring>
 
@@ -42,9 +43,13 @@ int32_t readFailure(moe_a2a_rank &rank, moe_a2a_failure &failure) {
     describeAbort(rank.options.rank, rank.abortReason.data(), static_cast<int32_t>(rank.abortReason.size()), failure);
     return MOE_A2A_OK;
   }
-  MOE_A2A_TRY(copyToHost(rank, rank.staging, rank.own + rank.layout.state, sizeof(RankState)));
-  MOE_A2A_TRY(cudaStreamSynchronize(rank.side));
   const auto *state = reinterpret_cast<const RankState *>(rank.staging);
+  const auto start = std::chrono::steady_clock::now();
+  do {
+    MOE_A2A_TRY(copyToHost(rank, rank.staging, rank.own + rank.layout.state, sizeof(RankState)));
+    MOE_A2A_TRY(cudaStreamSynchronize(rank.side));
+    // The other lane's kernel may be about to describe it.
+  } while (state->failed == kFailureClaimed && std::chrono::steady_clock::now() - start < std::chrono::seconds(1));
   if (!state->failed) return MOE_A2A_OK;
   if (state->byAbort) {
     const AbortVerdict &abort = state->abort;

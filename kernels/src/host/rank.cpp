@@ -79,6 +79,7 @@ int32_t allocate(moe_a2a_rank &rank) {
   for (auto &events : rank.phaseEvents) {
     for (cudaEvent_t &event : events) MOE_A2A_TRY(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
   }
+  MOE_A2A_TRY(cudaEventCreateWithFlags(&rank.replayEvent, cudaEventDisableTiming));
   return MOE_A2A_OK;
 }
 
@@ -90,10 +91,15 @@ int32_t initialise(moe_a2a_rank &rank) {
   MOE_A2A_TRY(cudaMemsetAsync(rank.window, 0, layout.window_bytes, rank.side));
   MOE_A2A_TRY(cudaMemsetAsync(rank.own, 0, layout.private_bytes, rank.side));
   const uint32_t before = rank.options.first_round - 1;
-  const uint64_t tiles = static_cast<uint64_t>(rank.config.max_tokens_per_rank);
-  const std::vector<uint64_t> counts(tiles * ranks, static_cast<uint64_t>(before) << 32);
+  // Counts of a round long past, in every place, piece by piece.
+  const uint64_t countBytes = static_cast<uint64_t>(rank.config.max_tokens_per_rank) * ranks * sizeof(uint64_t);
+  const std::vector<uint64_t> counts(std::min<uint64_t>(countBytes, 1 << 20) / sizeof(uint64_t), static_cast<uint64_t>(before) << 32);
+  const uint64_t piece = counts.size() * sizeof(uint64_t);
   for (int l = 0; l < rank.config.rounds_in_flight; l++) {
-    MOE_A2A_TRY(cudaMemcpyAsync(rank.own + layout.lanes[l].tile_counts, counts.data(), counts.size() * 8, cudaMemcpyHostToDevice, rank.side));
+    for (uint64_t at = 0; at < countBytes; at += piece) {
+      MOE_A2A_TRY(cudaMemcpyAsync(rank.own + layout.lanes[l].tile_counts + at, counts.data(), std::min(piece, countBytes - at),
+                                  cudaMemcpyHostToDevice, rank.side));
+    }
   }
   // The vector above is read until here.
   MOE_A2A_TRY(cudaStreamSynchronize(rank.side));
@@ -134,6 +140,7 @@ int32_t moe_a2a_rank_create(const moe_a2a_config *config, const moe_a2a_rank_opt
     moe_a2a_error first{};
     moe_a2a_last_error(&first);
     moe_a2a_rank_destroy(rank);
+    keepError(first);
     return result;
   }
   *out = rank;
@@ -189,8 +196,13 @@ void moe_a2a_rank_destroy(moe_a2a_rank *rank) {
         if (event) cudaEventDestroy(event);
       }
     }
+    if (rank->replayEvent) cudaEventDestroy(rank->replayEvent);
     if (rank->stream) cudaStreamDestroy(rank->stream);
-    if (rank->side) cudaStreamDestroy(rank->side);
+    if (rank->side) {
+      // Nothing there waits for peers, and memory must not go back under a copy.
+      cudaStreamSynchronize(rank->side);
+      cudaStreamDestroy(rank->side);
+    }
     if (rank->staging) moe_a2a::giveHostBlock(rank->staging);
     if (rank->own) moe_a2a_free(rank->options.device, reinterpret_cast<uint64_t>(rank->own));
     if (rank->window && rank->ownsWindow) moe_a2a_free_window(rank->options.device, reinterpret_cast<uint64_t>(rank->window));

@@ -29,6 +29,7 @@ struct moe_a2a_rank {
   cudaStream_t stream = nullptr;
   cudaStream_t side = nullptr;  // for copies of a few bytes, never behind a phase
   cudaEvent_t phaseEvents[MOE_A2A_MAX_LANES][2] = {};
+  cudaEvent_t replayEvent = nullptr;  // passes with the last graph that was noted
   uint64_t windows[MOE_A2A_MAX_RANKS] = {};
   uint64_t active = 0;
   int32_t generation = 0;

@@ -171,7 +171,7 @@ export function layoutWorkspace(config: ResolvedConfig): WorkspaceLayout {
         "private",
         "lastTokens",
         R * 4,
-        "last token that chose each rank, for deduplication",
+        "last token that chose each rank; on a GPU the received counts, for the combine",
       ),
       runs: region("private", "runs", R * 8, "tokens side by side on their way to each rank"),
       tileCounts: region(

@@ -63,6 +63,7 @@ class Addon : public Napi::Addon<Addon> {
       InstanceMethod("abort", &Addon::Abort),
       InstanceMethod("stop", &Addon::Stop),
       InstanceMethod("markGone", &Addon::MarkGone),
+      InstanceMethod("noteReplay", &Addon::NoteReplay),
       InstanceMethod("drain", &Addon::Drain),
       InstanceMethod("clean", &Addon::Clean),
       InstanceMethod("raiseGeneration", &Addon::RaiseGeneration),
@@ -396,6 +397,12 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value MarkGone(const Napi::CallbackInfo &info) {
     Rank &rank = openRankOf(info);
     check(info.Env(), moe_a2a_mark_gone(rank.handle(), int32(info, 1), int32(info, 2)));
+    return info.Env().Undefined();
+  }
+
+  Napi::Value NoteReplay(const Napi::CallbackInfo &info) {
+    Rank &rank = openRankOf(info);
+    check(info.Env(), moe_a2a_note_replay(rank.handle(), handle(info, 1)));
     return info.Env().Undefined();
   }
 

@@ -10,6 +10,7 @@ import {
   type DType,
   type ReadyOptions,
 } from "@moe-a2a/core";
+import { checkAligned } from "./alignment.js";
 import { CudaCombine } from "./combine.js";
 import type { CaptureInProgress, CudaContext } from "./context.js";
 import type { Lane, RoundInFlight } from "./lane.js";
@@ -105,6 +106,7 @@ export class CudaDispatch implements Dispatch<CudaTensor>, RoundInFlight {
     const out = options?.out;
     const stream = checkStream(context.checks, options?.stream) ?? this.#parts.stream;
     const combine = checkCombine(context.checks, checked, expertOutput, out);
+    checkAligned(context.rank, "out", combine.out);
     // Reading the arguments may have run code of the caller.
     this.#checkCombinable();
     this.#combine = CudaCombine.start({

@@ -62,6 +62,7 @@ export class Graph {
       context.call("replay()", (native) => {
         native.launchGraph(device, handle, stream, times);
         native.recordEvent(device, event, stream);
+        native.noteReplay(context.id, stream);
       });
     } else enqueued = this.#enqueueSlowly(times, stream);
     const played = this.#rounds.map((lane) => {
@@ -105,7 +106,10 @@ export class Graph {
     context.busy = Promise.allSettled([context.busy, end]);
     try {
       await end;
-      context.call("replay()", (native) => native.recordEvent(device, this.#event, stream));
+      context.call("replay()", (native) => {
+        native.recordEvent(device, this.#event, stream);
+        native.noteReplay(context.id, stream);
+      });
     } catch (error) {
       throw cudaError(error, `rank ${context.rank}: replay()`);
     } finally {

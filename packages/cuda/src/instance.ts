@@ -22,6 +22,7 @@ import {
   type TensorData,
   type WorkspacePlan,
 } from "@moe-a2a/core";
+import { checkAligned } from "./alignment.js";
 import type { CudaContext } from "./context.js";
 import { readTensor, writeTensor } from "./copies.js";
 import { CudaDispatch } from "./dispatch.js";
@@ -126,6 +127,9 @@ export class CudaMoeAllToAll implements MoeAllToAll<CudaTensor> {
     const context = this.#context;
     context.checkUsable("dispatch()");
     const checked = checkDispatch<CudaTensor>(context.checks, input);
+    checkAligned(context.rank, "tokenSelectedExperts", checked.tokenSelectedExperts);
+    checkAligned(context.rank, "expertStats", checked.expertStats);
+    checkAligned(context.rank, "numLocalTokens", checked.tokenCount);
     // Reading the arguments may have run code of the caller.
     context.checkUsable("dispatch()");
     const lane = this.#freeLane(checked.lane);

@@ -77,6 +77,8 @@ export interface Native {
   abort(rank: number, reason: string): void;
   stop(rank: number, stillSend: boolean): void;
   markGone(rank: number, peer: number, kind: number): void;
+  /** After each launch of a graph: closing and draining wait for it. */
+  noteReplay(rank: number, stream: bigint): void;
   drain(rank: number): Token;
   clean(rank: number, nextRounds: Uint32Array): void;
   raiseGeneration(rank: number, generation: number, activeMask: bigint): void;

@@ -1,0 +1,14 @@
+import { argumentError, bytesPerElement, type CheckedTensor, type CudaTensor } from "@moe-a2a/core";
+
+/** A load or store at an address that is no multiple of its size ends the whole CUDA context, so it is refused before. */
+export function checkAligned(rank: number, argument: string, t: CheckedTensor<CudaTensor> | undefined): void {
+  if (!t) return;
+  const bytes = bytesPerElement(t.dtype);
+  if (t.data % BigInt(bytes) === 0n) return;
+  const address = `0x${t.data.toString(16)}`;
+  throw argumentError(
+    rank,
+    argument,
+    `lies at ${address}; ${t.dtype} has to lie at a multiple of ${bytes} bytes here (payloads may lie anywhere)`,
+  );
+}
