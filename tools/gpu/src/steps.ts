@@ -74,6 +74,7 @@ function nativeRuns(gpus: number): string[][] {
   return [
     ["host_test"],
     ["c_api_test"],
+    ["stop_test"],
     ["rounds_test", "--ranks", "1"],
     ...[1, 2].map((kind) => rounds("--kind", String(kind), "--hidden", "72", "--capacity", "300")),
     ...[2, 7, 64].map((splits) => rounds("--kind", "2", "--splits", String(splits), "--hidden", "4096")),
