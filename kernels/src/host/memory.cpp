@@ -67,8 +67,9 @@ int32_t take(int device, uint64_t bytes, bool isWindow, void **memory) {
   MOE_A2A_ON_DEVICE(device);
   DevicePools pools;
   if (const int32_t result = poolsOf(device, &pools)) return result;
+  // Not waited for: memory is given back only when no work uses it, so the order of the host is order enough. A wait could be
+  // one for a kernel that waits for peers, since streams share hardware queues.
   MOE_A2A_TRY(cudaMallocFromPoolAsync(memory, bytes, isWindow ? pools.windows : pools.tensors, pools.stream));
-  MOE_A2A_TRY(cudaStreamSynchronize(pools.stream));
   return MOE_A2A_OK;
 }
 

@@ -146,17 +146,39 @@ int32_t CopyStreams::of(int32_t device, uint64_t *stream) {
   return MOE_A2A_OK;
 }
 
+// Small blocks come many at a time. Called with the lock held.
+int32_t StagingPool::grow(int kind) {
+  constexpr int kSmallAtOnce = 32;
+  void *memory = nullptr;
+  const int32_t result = moe_a2a_host_alloc(kind ? kLarge : kSmall * kSmallAtOnce, &memory);
+  if (result != MOE_A2A_OK) return result;
+  if (kind) {
+    idle_[1].push_back(memory);
+  } else {
+    for (int i = 0; i < kSmallAtOnce; i++) idle_[0].push_back(static_cast<uint8_t *>(memory) + i * kSmall);
+  }
+  return MOE_A2A_OK;
+}
+
+int32_t StagingPool::reserve() {
+  constexpr size_t kEnough[2] = {16, 1};
+  const std::lock_guard lock(mutex_);
+  for (int kind = 0; kind < 2; kind++) {
+    if (idle_[kind].size() >= kEnough[kind]) continue;
+    if (const int32_t result = grow(kind)) return result;
+  }
+  return MOE_A2A_OK;
+}
+
 int32_t StagingPool::take(uint64_t bytes, void **memory) {
   const int kind = bytes > kSmall;
-  {
-    const std::lock_guard lock(mutex_);
-    if (!idle_[kind].empty()) {
-      *memory = idle_[kind].back();
-      idle_[kind].pop_back();
-      return MOE_A2A_OK;
-    }
+  const std::lock_guard lock(mutex_);
+  if (idle_[kind].empty()) {
+    if (const int32_t result = grow(kind)) return result;
   }
-  return moe_a2a_host_alloc(kind ? kLarge : kSmall, memory);
+  *memory = idle_[kind].back();
+  idle_[kind].pop_back();
+  return MOE_A2A_OK;
 }
 
 void StagingPool::give(uint64_t bytes, void *memory) {

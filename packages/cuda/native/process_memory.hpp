@@ -73,11 +73,16 @@ class StagingPool {
   static constexpr uint64_t kSmall = 64 << 10;
   static constexpr uint64_t kLarge = 4 << 20;
   static StagingPool &instance();
+  // Makes sure that there is some: allocating pinned memory may wait for kernels that wait for peers, so it is done before
+  // there are any, as far as that can be foreseen.
+  int32_t reserve();
   // At most kLarge bytes.
   int32_t take(uint64_t bytes, void **memory);
   void give(uint64_t bytes, void *memory);
 
  private:
+  int32_t grow(int kind);
+
   std::mutex mutex_;
   std::vector<void *> idle_[2];
 };

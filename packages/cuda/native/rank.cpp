@@ -23,6 +23,7 @@ void readMapping(const int32_t *words, moe_a2a_mapping &mapping) {
 }  // namespace
 
 int32_t Rank::open() {
+  TRY(StagingPool::instance().reserve());
   TRY(moe_a2a_rank_create(&config, &options, &handle_));
   WindowStore::instance().join(key);
   joined_ = true;

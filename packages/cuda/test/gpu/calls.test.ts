@@ -34,7 +34,8 @@ describe.skipIf(noGpu)(`calls${why}`, () => {
     next.combine(next.recv[0]!);
     expect(() => combine.output).toThrow(state("over"));
     await combine.ready();
-    expect(() => next.readySync()).toThrow(state("local"));
+    // The device does the waiting, so also ranks that share a thread may block it.
+    expect(next.readySync().tokensReceived).toBe(1);
     await a2a.close();
     expect(() => a2a.dispatch(input)).toThrow(state("closed"));
     await expect(a2a.read(rows)).rejects.toEqual(state("closed"));
