@@ -49,8 +49,14 @@ int32_t moe_a2a_clean(moe_a2a_rank *rank, const uint32_t *next_rounds) {
     if (const int32_t result = upload(*rank, at.dispatch_headers, before(kRoundBuffers * ranks * kDispatchHeaderBytes))) return result;
     if (const int32_t result = upload(*rank, at.combine_headers, before(ranks * kCombineHeaderBytes))) return result;
   }
-  MOE_A2A_TRY(cudaMemsetAsync(rank->window + rank->layout.abort_records, 0, ranks * kAbortRecordBytes, rank->side));
-  MOE_A2A_TRY(cudaMemsetAsync(rank->window + rank->layout.control + kAlarmWord, 0, 4, rank->side));
+  // By copies, not memsets: those may be kernels, which would queue behind kernels of other instances.
+  std::memset(rank->staging, 0, ranks * sizeof(int32_t));
+  for (int place = 0; place < kVerdictPlaces; place++) {
+    uint8_t *set = rank->window + rank->layout.abort_records + verdictOffset(place) + offsetof(VerdictHead, set);
+    MOE_A2A_TRY(cudaMemcpy2DAsync(set, kAbortRecordBytes, rank->staging, sizeof(int32_t), sizeof(int32_t), ranks,
+                                  cudaMemcpyHostToDevice, rank->side));
+  }
+  MOE_A2A_TRY(copyToDevice(*rank, rank->window + rank->layout.control + kAlarmWord, rank->staging, sizeof(int32_t)));
   MOE_A2A_TRY(cudaStreamSynchronize(rank->side));
   return MOE_A2A_OK;
 }
