@@ -22,7 +22,7 @@ const help = `Runs what the bundle holds on this machine's GPUs, and writes one 
   --world-rounds N     rounds of the conformance suite's random worlds, per kind of group
   --filter TEXT        only conformance cases whose name holds TEXT; may come more than once
   --samples N          per figure of the benchmark; default 25
-  --out FOLDER         where report.json and log.txt go; default $OUT, else ./gpu-run
+  --out FOLDER         where report.json and log.txt go; default ./gpu-run
   --help               this text`;
 
 /** What the bundle was made from. */
@@ -47,7 +47,7 @@ async function main(): Promise<void> {
       "world-rounds": { type: "string" },
       filter: { type: "string", multiple: true, default: [] },
       samples: { type: "string", default: "25" },
-      out: { type: "string", default: process.env.OUT ?? "gpu-run" },
+      out: { type: "string", default: "gpu-run" },
       help: { type: "boolean", default: false },
     },
   });
