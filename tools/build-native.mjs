@@ -26,13 +26,16 @@ const cmakeJs = join(
 );
 const architectures = MOE_A2A_ARCHITECTURES ?? "90-real;90-virtual";
 const options = [
-  ...["compile", "--directory", folder, "--out", join(folder, "build"), "--config", "Release"],
+  ...["--directory", folder, "--out", join(folder, "build"), "--config", "Release"],
   ...["--parallel", String(availableParallelism())],
   `--CDMOE_A2A_ARCHITECTURES=${architectures}`,
 ];
-const { status } = spawnSync(process.execPath, [cmakeJs, ...options], {
-  cwd: folder,
-  env: { ...process.env, CUDACXX: nvcc },
-  stdio: "inherit",
-});
-process.exit(status ?? 1);
+// `compile` alone would keep what was configured before, other architectures among it.
+for (const command of ["configure", "build"]) {
+  const { status } = spawnSync(process.execPath, [cmakeJs, command, ...options], {
+    cwd: folder,
+    env: { ...process.env, CUDACXX: nvcc },
+    stdio: "inherit",
+  });
+  if (status !== 0) process.exit(status ?? 1);
+}
