@@ -1,0 +1,118 @@
+// The addon's functions. They are private to @moe-a2a/cuda, whose src/native.ts says what each one takes.
+#pragma once
+
+#include <napi.h>
+
+#include <functional>
+#include <memory>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "arguments.hpp"
+#include "moe_a2a.h"
+#include "process_memory.hpp"
+#include "rank.hpp"
+#include "waiter.hpp"
+
+namespace moe_a2a_addon {
+
+// A config as ten numbers, in the order of the header.
+moe_a2a_config readConfig(const Napi::CallbackInfo &info, size_t index);
+
+class Addon : public Napi::Addon<Addon> {
+ public:
+  Addon(Napi::Env env, Napi::Object exports);
+  ~Addon() { Leave(); }
+
+ private:
+  struct Copy {
+    int32_t device;
+    uint64_t bytes;
+    void *staged;
+    uint64_t event;
+  };
+
+  static void OnEnvironmentEnds(void *self);
+  void Leave();
+  Rank &rankOf(const Napi::CallbackInfo &info);
+  Rank &openRankOf(const Napi::CallbackInfo &info);
+  int laneOf(const Napi::CallbackInfo &info, size_t index, const Rank &rank);
+  Napi::Value Occupy(Rank &rank, std::function<int32_t()> task);
+  static void giveDeferred(Rank &rank);
+  Napi::Value Listen(const Napi::CallbackInfo &info);
+  Napi::Value LastError(const Napi::CallbackInfo &info);
+
+  // What there is: platform, devices, plans.
+  Napi::Value Platform(const Napi::CallbackInfo &info);
+  Napi::Value Device(const Napi::CallbackInfo &info);
+  Napi::Value Memory(const Napi::CallbackInfo &info);
+  Napi::Value CanAccessPeer(const Napi::CallbackInfo &info);
+  Napi::Value Plan(const Napi::CallbackInfo &info);
+  Napi::Value ChooseMapping(const Napi::CallbackInfo &info);
+  Napi::Value PointerDevice(const Napi::CallbackInfo &info);
+
+  // Ranks: made, opened, connected, closed.
+  Napi::Value MakeRank(const Napi::CallbackInfo &info);
+  Napi::Value OpenRank(const Napi::CallbackInfo &info);
+  Napi::Value ConnectRank(const Napi::CallbackInfo &info);
+  Napi::Value CloseRank(const Napi::CallbackInfo &info);
+  Napi::Value Addresses(const Napi::CallbackInfo &info);
+  Napi::Value BindLane(const Napi::CallbackInfo &info);
+  Napi::Value SetDelays(const Napi::CallbackInfo &info);
+
+  // Phases of a rank, what became of them, and how it starts anew.
+  Napi::Value Dispatch(const Napi::CallbackInfo &info);
+  Napi::Value Combine(const Napi::CallbackInfo &info);
+  Napi::Value Outcome(const Napi::CallbackInfo &info);
+  static Napi::Object describe(Napi::Env env, const moe_a2a_failure &failure);
+  Napi::Value HasFailed(const Napi::CallbackInfo &info);
+  Napi::Value Abort(const Napi::CallbackInfo &info);
+  Napi::Value Stop(const Napi::CallbackInfo &info);
+  Napi::Value MarkGone(const Napi::CallbackInfo &info);
+  Napi::Value NoteReplay(const Napi::CallbackInfo &info);
+  Napi::Value Drain(const Napi::CallbackInfo &info);
+  Napi::Value Clean(const Napi::CallbackInfo &info);
+  Napi::Value RaiseGeneration(const Napi::CallbackInfo &info);
+  Napi::Value TellFailedReset(const Napi::CallbackInfo &info);
+  Napi::Value StartGeneration(const Napi::CallbackInfo &info);
+
+  // Tensors, and copies between them and the host.
+  Napi::Value Allocate(const Napi::CallbackInfo &info);
+  Napi::Value Release(const Napi::CallbackInfo &info);
+  Napi::Value HeldBytes(const Napi::CallbackInfo &info);
+  uint32_t Enqueue(const Napi::CallbackInfo &info, bool toDevice, Copy &copy);
+  Napi::Value Upload(const Napi::CallbackInfo &info);
+  Napi::Value Download(const Napi::CallbackInfo &info);
+  Napi::Value Collect(const Napi::CallbackInfo &info);
+
+  // Streams, events, waiting and graphs.
+  Napi::Value CreateStream(const Napi::CallbackInfo &info);
+  Napi::Value DestroyStream(const Napi::CallbackInfo &info);
+  Napi::Value IsCapturing(const Napi::CallbackInfo &info);
+  Napi::Value TakeEvent(const Napi::CallbackInfo &info);
+  Napi::Value GiveEvent(const Napi::CallbackInfo &info);
+  Napi::Value RecordEvent(const Napi::CallbackInfo &info);
+  Napi::Value CreateTimer(const Napi::CallbackInfo &info);
+  Napi::Value DestroyTimer(const Napi::CallbackInfo &info);
+  Napi::Value Elapsed(const Napi::CallbackInfo &info);
+  Napi::Value StreamWait(const Napi::CallbackInfo &info);
+  Napi::Value WaitFor(const Napi::CallbackInfo &info);
+  Napi::Value Cancel(const Napi::CallbackInfo &info);
+  Napi::Value PollEvent(const Napi::CallbackInfo &info);
+  Napi::Value BeginCapture(const Napi::CallbackInfo &info);
+  Napi::Value EndCapture(const Napi::CallbackInfo &info);
+  Napi::Value LaunchGraph(const Napi::CallbackInfo &info);
+  Napi::Value LaunchGraphSlowly(const Napi::CallbackInfo &info);
+  Napi::Value DestroyGraph(const Napi::CallbackInfo &info);
+
+  Napi::Env env_;
+  Waiter waiter_;
+  bool left_ = false;
+  uint32_t nextRank_ = 1;
+  std::unordered_map<uint32_t, std::unique_ptr<Rank>> ranks_;
+  std::unordered_set<uint64_t> tensors_;
+  std::unordered_map<uint32_t, Copy> downloads_;
+  std::unique_ptr<moe_a2a_phase_outcome> outcome_;
+};
+
+}  // namespace moe_a2a_addon

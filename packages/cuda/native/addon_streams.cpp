@@ -1,0 +1,122 @@
+// Streams, events, waiting and graphs.
+#include "addon.hpp"
+
+#include <unistd.h>
+
+#include <chrono>
+
+namespace moe_a2a_addon {
+
+Napi::Value Addon::CreateStream(const Napi::CallbackInfo &info) {
+  uint64_t stream;
+  check(info.Env(), moe_a2a_stream_create(int32(info, 0), &stream));
+  return fromHandle(info.Env(), stream);
+}
+
+Napi::Value Addon::DestroyStream(const Napi::CallbackInfo &info) {
+  check(info.Env(), moe_a2a_stream_destroy(int32(info, 0), handle(info, 1)));
+  return info.Env().Undefined();
+}
+
+Napi::Value Addon::IsCapturing(const Napi::CallbackInfo &info) {
+  int32_t capturing = 0;
+  check(info.Env(), moe_a2a_stream_capturing(int32(info, 0), handle(info, 1), &capturing));
+  return Napi::Boolean::New(info.Env(), capturing != 0);
+}
+
+Napi::Value Addon::TakeEvent(const Napi::CallbackInfo &info) {
+  uint64_t event;
+  check(info.Env(), EventPool::instance().take(int32(info, 0), &event));
+  return fromHandle(info.Env(), event);
+}
+
+Napi::Value Addon::GiveEvent(const Napi::CallbackInfo &info) {
+  EventPool::instance().give(int32(info, 0), handle(info, 1));
+  return info.Env().Undefined();
+}
+
+Napi::Value Addon::RecordEvent(const Napi::CallbackInfo &info) {
+  check(info.Env(), moe_a2a_event_record(int32(info, 0), handle(info, 1), handle(info, 2)));
+  return info.Env().Undefined();
+}
+
+// An event that keeps the time, for benchmarks; recordEvent records it.
+Napi::Value Addon::CreateTimer(const Napi::CallbackInfo &info) {
+  uint64_t event;
+  check(info.Env(), moe_a2a_timer_create(int32(info, 0), &event));
+  return fromHandle(info.Env(), event);
+}
+
+Napi::Value Addon::DestroyTimer(const Napi::CallbackInfo &info) {
+  check(info.Env(), moe_a2a_event_destroy(int32(info, 0), handle(info, 1)));
+  return info.Env().Undefined();
+}
+
+// Milliseconds between two timers that have passed.
+Napi::Value Addon::Elapsed(const Napi::CallbackInfo &info) {
+  float milliseconds = 0;
+  check(info.Env(), moe_a2a_event_elapsed(int32(info, 0), handle(info, 1), handle(info, 2), &milliseconds));
+  return Napi::Number::New(info.Env(), milliseconds);
+}
+
+Napi::Value Addon::StreamWait(const Napi::CallbackInfo &info) {
+  check(info.Env(), moe_a2a_event_wait(int32(info, 0), handle(info, 1), handle(info, 2)));
+  return info.Env().Undefined();
+}
+
+Napi::Value Addon::WaitFor(const Napi::CallbackInfo &info) {
+  return Napi::Number::New(info.Env(), waiter_.waitFor(int32(info, 0), handle(info, 1)));
+}
+
+Napi::Value Addon::Cancel(const Napi::CallbackInfo &info) {
+  waiter_.cancel(uint32(info, 0));
+  return info.Env().Undefined();
+}
+
+// Blocks the thread until the event has passed, at most so many microseconds; whether it has.
+Napi::Value Addon::PollEvent(const Napi::CallbackInfo &info) {
+  const int32_t device = int32(info, 0);
+  const uint64_t event = handle(info, 1);
+  const auto limit = std::chrono::microseconds(integer(info, 2, 0, 1'000'000));
+  const auto start = std::chrono::steady_clock::now();
+  for (;;) {
+    const int32_t result = moe_a2a_event_query(device, event);
+    check(info.Env(), result);
+    if (result != MOE_A2A_PENDING) return Napi::Boolean::New(info.Env(), true);
+    const auto waited = std::chrono::steady_clock::now() - start;
+    if (waited >= limit) return Napi::Boolean::New(info.Env(), false);
+    if (waited > std::chrono::microseconds(200)) usleep(20);
+  }
+}
+
+Napi::Value Addon::BeginCapture(const Napi::CallbackInfo &info) {
+  check(info.Env(), moe_a2a_capture_begin(int32(info, 0), handle(info, 1)));
+  return info.Env().Undefined();
+}
+
+Napi::Value Addon::EndCapture(const Napi::CallbackInfo &info) {
+  uint64_t graph;
+  check(info.Env(), moe_a2a_capture_end(int32(info, 0), handle(info, 1), &graph));
+  return fromHandle(info.Env(), graph);
+}
+
+Napi::Value Addon::LaunchGraph(const Napi::CallbackInfo &info) {
+  const auto times = static_cast<int32_t>(integer(info, 3, 1, INT32_MAX));
+  check(info.Env(), moe_a2a_graph_launch(int32(info, 0), handle(info, 1), handle(info, 2), times));
+  return info.Env().Undefined();
+}
+
+// On a thread of its own: a launch waits where the device's queue is full.
+Napi::Value Addon::LaunchGraphSlowly(const Napi::CallbackInfo &info) {
+  const int32_t device = int32(info, 0);
+  const uint64_t graph = handle(info, 1), stream = handle(info, 2);
+  const auto times = static_cast<int32_t>(integer(info, 3, 1, INT32_MAX));
+  return Napi::Number::New(info.Env(), waiter_.run([=] { return moe_a2a_graph_launch(device, graph, stream, times); }));
+}
+
+Napi::Value Addon::DestroyGraph(const Napi::CallbackInfo &info) {
+  check(info.Env(), moe_a2a_graph_destroy(int32(info, 0), handle(info, 1)));
+  return info.Env().Undefined();
+}
+
+}  // namespace moe_a2a_addon
