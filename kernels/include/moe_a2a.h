@@ -5,7 +5,8 @@
  * arguments: here only what would write outside the workspace is refused. Functions return MOE_A2A_OK or a negative
  * error; moe_a2a_last_error() tells more. A rank's functions are called from one thread at a time.
  *
- * Pointers to device memory, streams, events and graphs are plain integers (uint64_t), so that no CUDA header is needed.
+ * Pointers to device memory, streams, events and graphs are plain integers (uint64_t), so that no CUDA header is
+ * needed.
  */
 #ifndef MOE_A2A_H
 #define MOE_A2A_H
@@ -162,8 +163,9 @@ int32_t moe_a2a_rank_create(const struct moe_a2a_config *config, const struct mo
 /** Address of this rank's window, to be told to its peers in the same process. */
 int32_t moe_a2a_rank_window(const moe_a2a_rank *rank, uint64_t *address, uint64_t *bytes);
 /**
- * Takes every rank's window address, by rank, and the device that each lies on. Windows come from a pool that all devices
- * can reach which are able to. They must stay mapped until moe_a2a_rank_destroy(). `windows[rank]` is this rank's own.
+ * Takes every rank's window address, by rank, and the device that each lies on. Windows come from a pool that all
+ * devices can reach which are able to. They must stay mapped until moe_a2a_rank_destroy(). `windows[rank]` is this
+ * rank's own.
  */
 int32_t moe_a2a_rank_connect(moe_a2a_rank *rank, const uint64_t *windows, const int32_t *devices);
 /** Frees private memory; the window too, unless it was detached. No work of the rank may be in flight. */
@@ -337,8 +339,9 @@ int32_t moe_a2a_phase_event(const moe_a2a_rank *rank, int32_t lane, int32_t phas
  */
 int32_t moe_a2a_abort(moe_a2a_rank *rank, const char *reason, int32_t reason_bytes);
 /**
- * Lets enqueued phases end without waiting for peers, and fails them. With `still_send` they send what they have to before
- * they give up: peers may wait for a dispatch that was made before a reset or a close. Without it they send nothing.
+ * Lets enqueued phases end without waiting for peers, and fails them. With `still_send` they send what they have to
+ * before they give up: peers may wait for a dispatch that was made before a reset or a close. Without it they send
+ * nothing.
  */
 int32_t moe_a2a_stop(moe_a2a_rank *rank, int32_t still_send);
 /** Tells this rank's kernels that `peer` has closed or was lost (enum moe_a2a_missing_kind). */
@@ -351,8 +354,8 @@ int32_t moe_a2a_is_left_out(moe_a2a_rank *rank, int32_t *left_out);
 /** To be called after each launch of a graph with phases of the rank: closing and draining have to wait for it. */
 int32_t moe_a2a_note_replay(moe_a2a_rank *rank, uint64_t stream);
 /**
- * Waits for the phases of the rank that are enqueued, and the last graph that was noted. Bounded: kernels have deadlines,
- * and end at once after a failure.
+ * Waits for the phases of the rank that are enqueued, and the last graph that was noted. Bounded: kernels have
+ * deadlines, and end at once after a failure.
  */
 int32_t moe_a2a_drain(moe_a2a_rank *rank);
 /** First half of a reset, between its meetings: cleans this rank's window; `next_rounds` by lane. */
@@ -363,8 +366,8 @@ int32_t moe_a2a_raise_generation(moe_a2a_rank *rank, int32_t generation, uint64_
  * After a reset that failed between its meetings: tells the ranks in `mask`, which may have met all the same, in the
  * generation that they are in then. Of `failure`, code, phase, kind and missing_mask count.
  */
-int32_t moe_a2a_tell_failed_reset(moe_a2a_rank *rank, const struct moe_a2a_failure *failure, int32_t generation, uint64_t mask,
-                                  const uint32_t *next_rounds);
+int32_t moe_a2a_tell_failed_reset(moe_a2a_rank *rank, const struct moe_a2a_failure *failure, int32_t generation,
+                                  uint64_t mask, const uint32_t *next_rounds);
 /** Last step of a reset: takes the new membership, rounds and generation, and forgets the failure. */
 int32_t moe_a2a_start_generation(moe_a2a_rank *rank, int32_t generation, uint64_t active_mask,
                                  const uint32_t *next_rounds);

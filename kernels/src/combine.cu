@@ -43,7 +43,9 @@ __device__ void prepareMessage(const CombineParams &p, uint32_t *said) {
 }
 
 __device__ __forceinline__ Packet messageOf(const CombineParams &p, const BlockState &block) {
-  return {block.round, {static_cast<uint32_t>(block.generation), static_cast<uint32_t>(p.hiddenSize), static_cast<uint32_t>(p.dtype)}};
+  return {
+      block.round,
+      {static_cast<uint32_t>(block.generation), static_cast<uint32_t>(p.hiddenSize), static_cast<uint32_t>(p.dtype)}};
 }
 
 // Tells all active ranks, this one too, that this rank's results may be read; `offers` where there are any.
@@ -54,8 +56,9 @@ __device__ void publish(const CombineParams &p, const BlockState &block, bool of
   delay(phase.delays.beforeFlag);
   if (peer < phase.ranks && (block.active >> peer & 1)) {
     if (offers) fenceSys();
-    storePacket(reinterpret_cast<uint8_t *>(block.windows[peer]) + phase.at.combine_headers + phase.rank * kCombineHeaderBytes,
-                messageOf(p, block));
+    storePacket(
+        reinterpret_cast<uint8_t *>(block.windows[peer]) + phase.at.combine_headers + phase.rank * kCombineHeaderBytes,
+        messageOf(p, block));
   }
   delay(phase.delays.afterFlag);
 }
@@ -63,7 +66,8 @@ __device__ void publish(const CombineParams &p, const BlockState &block, bool of
 // Waits for all peers, and compares what they said. Whole block.
 __device__ bool awaitResults(const CombineParams &p, CombineShared &sh) {
   const Messages messages{MOE_A2A_COMBINE, p.phase.at.combine_headers, kCombineHeaderBytes, globalNanoseconds()};
-  const bool arrived = awaitMessages<kCombinePackets>(p.phase, sh.block, messages, kCombineFields, -1, sh.wait, nullptr);
+  const bool arrived =
+      awaitMessages<kCombinePackets>(p.phase, sh.block, messages, kCombineFields, -1, sh.wait, nullptr);
   delay(p.phase.delays.afterWait);
   return arrived;
 }
@@ -88,13 +92,14 @@ __device__ void sumTile(const CombineParams &p, CombineShared &sh, int ticket, i
     if (lane < count) {
       const int64_t entry = static_cast<int64_t>(token) * phase.maxTargets + lane;
       const int64_t slot = static_cast<int64_t>(phase.rank) * phase.maxTokens + entrySlots[entry];
-      rows[lane] = reinterpret_cast<const uint8_t *>(sh.block.windows[entryRanks[entry]]) + phase.at.combine +
-                   slot * p.rowBytes;
+      rows[lane] =
+          reinterpret_cast<const uint8_t *>(sh.block.windows[entryRanks[entry]]) + phase.at.combine + slot * p.rowBytes;
     }
     if (wholeBlock) __syncthreads();
     else __syncwarp();
     if (token < end) {
-      uint8_t *output = p.output + static_cast<int64_t>(token) * p.hiddenSize * sizeof(typename Element<OutDType>::Bits);
+      uint8_t *output =
+          p.output + static_cast<int64_t>(token) * p.hiddenSize * sizeof(typename Element<OutDType>::Bits);
       if (p.vectorized) {
         for (int v = from + lane; v < to; v += lanes) {
           sumVector<DType, OutDType>(rows, count, static_cast<int64_t>(v) * 16, output);
@@ -189,23 +194,31 @@ __global__ void __launch_bounds__(kThreads) combineKernel(const __grid_constant_
 template <int DType>
 const void *functionOf(int outDtype) {
   switch (outDtype) {
-    case MOE_A2A_FLOAT32: return reinterpret_cast<const void *>(combineKernel<DType, MOE_A2A_FLOAT32>);
-    case MOE_A2A_FLOAT16: return reinterpret_cast<const void *>(combineKernel<DType, MOE_A2A_FLOAT16>);
-    default: return reinterpret_cast<const void *>(combineKernel<DType, MOE_A2A_BFLOAT16>);
+    case MOE_A2A_FLOAT32:
+      return reinterpret_cast<const void *>(combineKernel<DType, MOE_A2A_FLOAT32>);
+    case MOE_A2A_FLOAT16:
+      return reinterpret_cast<const void *>(combineKernel<DType, MOE_A2A_FLOAT16>);
+    default:
+      return reinterpret_cast<const void *>(combineKernel<DType, MOE_A2A_BFLOAT16>);
   }
 }
 
 }  // namespace
 
 #ifdef MOE_A2A_TRACE
-extern "C" int moe_a2a_trace_combine(long long *clocks) { return cudaMemcpyFromSymbol(clocks, traceClocks, sizeof(traceClocks)); }
+extern "C" int moe_a2a_trace_combine(long long *clocks) {
+  return cudaMemcpyFromSymbol(clocks, traceClocks, sizeof(traceClocks));
+}
 #endif
 
 const void *combineFunction(int dtype, int outDtype) {
   switch (dtype) {
-    case MOE_A2A_FLOAT32: return functionOf<MOE_A2A_FLOAT32>(outDtype);
-    case MOE_A2A_FLOAT16: return functionOf<MOE_A2A_FLOAT16>(outDtype);
-    default: return functionOf<MOE_A2A_BFLOAT16>(outDtype);
+    case MOE_A2A_FLOAT32:
+      return functionOf<MOE_A2A_FLOAT32>(outDtype);
+    case MOE_A2A_FLOAT16:
+      return functionOf<MOE_A2A_FLOAT16>(outDtype);
+    default:
+      return functionOf<MOE_A2A_BFLOAT16>(outDtype);
   }
 }
 

@@ -22,7 +22,8 @@ __device__ __forceinline__ uint64_t headersAt(const PhaseParams &p, uint32_t rou
 }
 
 __device__ __forceinline__ uint64_t statsAt(const DispatchParams &p, uint32_t round, int source) {
-  return p.phase.at.expert_stats + (static_cast<uint64_t>(bufferOf(round)) * p.phase.ranks + source) * p.phase.statsRowBytes;
+  return p.phase.at.expert_stats +
+         (static_cast<uint64_t>(bufferOf(round)) * p.phase.ranks + source) * p.phase.statsRowBytes;
 }
 
 __device__ void sendStats(const DispatchParams &p, const BlockState &block) {
@@ -39,16 +40,16 @@ __device__ void prepareMessage(const DispatchParams &p, uint32_t *said) {
   const int w = threadIdx.x;
   if (w >= kDispatchPackets * 3) return;
   const int q = w - kWordRowBytes;
-  said[w] = w == kWordMaxTokens      ? p.phase.maxTokens
-            : w == kWordPayloadCount ? p.payloadCount
-            : w == kWordStatsLength  ? p.statsLength
+  said[w] = w == kWordMaxTokens            ? p.phase.maxTokens
+            : w == kWordPayloadCount       ? p.payloadCount
+            : w == kWordStatsLength        ? p.statsLength
             : q >= 0 && q < p.payloadCount ? p.payloads[q].rowBytes
                                            : 0;
 }
 
 // Tells all active ranks, this one too, what this rank believes about the round, and that all its rows are there.
-// `hasStored`: there are stores that the message vouches for. That this rank's earlier reads are over needs no fence: the
-// kernels that made them are complete.
+// `hasStored`: there are stores that the message vouches for. That this rank's earlier reads are over needs no fence:
+// the kernels that made them are complete.
 __device__ void publish(const DispatchParams &p, const DispatchShared &sh, bool hasStored) {
   const BlockState &block = sh.block;
   delay(p.phase.delays.beforeFlag);
@@ -113,7 +114,8 @@ __device__ bool awaitArrival(const DispatchParams &p, DispatchShared &sh, bool r
   const uint64_t headers = headersAt(p.phase, sh.block.round);
   const Messages messages{MOE_A2A_DISPATCH, headers, kDispatchHeaderBytes, globalNanoseconds()};
   uint64_t *waitNs = reports ? laneState(p.phase)->reports[sh.block.round % kReports].waitNs : nullptr;
-  const bool arrived = awaitMessages<kDispatchPackets>(p.phase, sh.block, messages, kDispatchFields, kWordCount, sh.wait, waitNs);
+  const bool arrived =
+      awaitMessages<kDispatchPackets>(p.phase, sh.block, messages, kDispatchFields, kWordCount, sh.wait, waitNs);
   delay(p.phase.delays.afterWait);
   return arrived;
 }
@@ -141,8 +143,8 @@ __device__ void fillPadding(const DispatchParams &p, const int32_t *counts, int 
   }
 }
 
-// Takes counts and statistics into private memory, where no peer writes, and reports. The caller may write to the counts
-// that it is shown, so the combine has its own. Whole block.
+// Takes counts and statistics into private memory, where no peer writes, and reports. The caller may write to the
+// counts that it is shown, so the combine has its own. Whole block.
 __device__ void takeCounts(const DispatchParams &p, const DispatchShared &sh) {
   const PhaseParams &phase = p.phase;
   Report &report = laneState(phase)->reports[sh.block.round % kReports];
@@ -165,7 +167,8 @@ __device__ void takeCounts(const DispatchParams &p, const DispatchShared &sh) {
   }
   if (thread < 32) {
     const bool high = thread + 32 < phase.ranks, low = thread < phase.ranks;
-    const int sent = __reduce_add_sync(0xffffffff, (low ? sh.sendCounts[thread] : 0) + (high ? sh.sendCounts[thread + 32] : 0));
+    const int sent =
+        __reduce_add_sync(0xffffffff, (low ? sh.sendCounts[thread] : 0) + (high ? sh.sendCounts[thread + 32] : 0));
     const int received =
         __reduce_add_sync(0xffffffff, (low ? sh.wait.counts[thread] : 0) + (high ? sh.wait.counts[thread + 32] : 0));
     if (thread == 0) {
@@ -265,7 +268,9 @@ __global__ void __launch_bounds__(kThreads) dispatchKernel(const __grid_constant
 }  // namespace
 
 #ifdef MOE_A2A_TRACE
-extern "C" int moe_a2a_trace_dispatch(long long *clocks) { return cudaMemcpyFromSymbol(clocks, traceClocks, sizeof(traceClocks)); }
+extern "C" int moe_a2a_trace_dispatch(long long *clocks) {
+  return cudaMemcpyFromSymbol(clocks, traceClocks, sizeof(traceClocks));
+}
 #endif
 
 const void *dispatchFunction() { return reinterpret_cast<const void *>(dispatchKernel); }

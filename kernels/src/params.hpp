@@ -61,7 +61,7 @@ struct Parts {
 
 struct PayloadParams {
   const uint8_t *source;
-  uint64_t target;   // byte offset of [ranks, maxTokens, rowBytes] in a window
+  uint64_t target;  // byte offset of [ranks, maxTokens, rowBytes] in a window
   int32_t rowBytes;
   int32_t vectorLog2;  // width of the widest access that source, target and rows allow
   Parts parts;         // of a row's vectors, one for each split

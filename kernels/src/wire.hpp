@@ -7,8 +7,8 @@
 
 namespace moe_a2a {
 
-// Messages go in packets of 16 bytes, stored and loaded whole: the round that they belong to, which makes them flags, and
-// three words. A packet that does not carry this round yet has not arrived.
+// Messages go in packets of 16 bytes, stored and loaded whole: the round that they belong to, which makes them flags,
+// and three words. A packet that does not carry this round yet has not arrived.
 struct alignas(16) Packet {
   uint32_t round;
   uint32_t words[3];
@@ -130,6 +130,8 @@ struct HostPage {
   int32_t failed;
 };
 
-MOE_A2A_BOTH constexpr uint32_t phaseNumber(uint32_t round, int phase) { return 2 * round + static_cast<uint32_t>(phase); }
+MOE_A2A_BOTH constexpr uint32_t phaseNumber(uint32_t round, int phase) {
+  return 2 * round + static_cast<uint32_t>(phase);
+}
 
 }  // namespace moe_a2a

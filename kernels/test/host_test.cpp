@@ -32,7 +32,12 @@ void layouts() {
     expect(moe_a2a_plan(&other, &layout) == MOE_A2A_INVALID, what);
   };
   refuses([](auto &c) { c.ep_size = 65; }, "65 ranks are refused");
-  refuses([](auto &c) { c.top_k = 33; c.num_experts = 64; }, "a topK of 33 is refused");
+  refuses(
+      [](auto &c) {
+        c.top_k = 33;
+        c.num_experts = 64;
+      },
+      "a topK of 33 is refused");
   refuses([](auto &c) { c.num_experts = 3; }, "fewer experts than ranks are refused");
   refuses([](auto &c) { c.struct_size = 4; }, "another struct_size is refused");
   refuses([](auto &c) { c.rounds_in_flight = 3; }, "3 lanes are refused");
@@ -41,9 +46,11 @@ void layouts() {
 void mappings() {
   std::mt19937 random(3);
   for (int i = 0; i < 20000; i++) {
-    const int tokens = static_cast<int>(random() % 20000), row = 1 + static_cast<int>(random() % 40000), blocks = 1 + static_cast<int>(random() % 600);
+    const int tokens = static_cast<int>(random() % 20000), row = 1 + static_cast<int>(random() % 40000),
+              blocks = 1 + static_cast<int>(random() % 600);
     const moe_a2a_mapping m = moe_a2a::chooseMapping({}, tokens, row, blocks);
-    expect(m.kind >= 1 && m.kind <= 2 && m.tokens_per_tile >= 1 && m.tokens_per_tile <= 32, "kind and tile are in range");
+    expect(m.kind >= 1 && m.kind <= 2 && m.tokens_per_tile >= 1 && m.tokens_per_tile <= 32,
+           "kind and tile are in range");
     expect(m.splits >= 1 && m.splits <= 64 && m.blocks >= 1 && m.blocks <= blocks, "splits and blocks are in range");
     expect(m.slots_by >= 1 && m.slots_by <= 2, "slots_by is chosen");
   }
@@ -63,7 +70,7 @@ void errors() {
   moe_a2a_error error{};
   moe_a2a_last_error(&error);
   expect(std::strlen(error.message) > 0, "the refusal says why");
-  struct moe_a2a_platform_info platform{};
+  struct moe_a2a_platform_info platform {};
   platform.struct_size = sizeof(platform);
   expect(moe_a2a_platform(&platform) == MOE_A2A_OK, "the platform can be asked for without a GPU");
 }

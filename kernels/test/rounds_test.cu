@@ -9,7 +9,9 @@ extern "C" int moe_a2a_trace_combine(long long *clocks);
 namespace {
 
 struct Options {
-  int ranks = 2, experts = 16, topK = 4, capacity = 64, hidden = 64, extra = 7, stats = 3, rounds = 50, seed = 1, kind = 0, slotsBy = 0, splits = 0, tile = 0, blocks = 0, deviceCount = 0, time = 0, lanes = 1, tokens = -1, delays = 0;
+  int ranks = 2, experts = 16, topK = 4, capacity = 64, hidden = 64, extra = 7, stats = 3, rounds = 50, seed = 1,
+      kind = 0, slotsBy = 0, splits = 0, tile = 0, blocks = 0, deviceCount = 0, time = 0, lanes = 1, tokens = -1,
+      delays = 0;
 };
 
 struct Inputs {
@@ -22,7 +24,9 @@ struct Inputs {
 Inputs randomInputs(const Options &o, int maxTokens, std::mt19937 &random) {
   Inputs in;
   const int pattern = random() % 4;
-  in.tokens = pattern == 0 || maxTokens == 0 ? 0 : pattern == 1 ? maxTokens : static_cast<int>(random() % (maxTokens + 1));
+  in.tokens = pattern == 0 || maxTokens == 0 ? 0
+              : pattern == 1                 ? maxTokens
+                                             : static_cast<int>(random() % (maxTokens + 1));
   in.ids.resize(static_cast<size_t>(in.tokens) * o.topK);
   const bool all = random() % 8 == 0;
   for (auto &id : in.ids) id = random() % 10 == 0 ? -1 : all ? 0 : static_cast<int32_t>(random() % o.experts);
@@ -37,12 +41,15 @@ Inputs randomInputs(const Options &o, int maxTokens, std::mt19937 &random) {
 
 template <typename T>
 void upload(T *target, const std::vector<T> &data, uint64_t stream) {
-  if (!data.empty()) CHECK_CUDA(cudaMemcpyAsync(target, data.data(), data.size() * sizeof(T), cudaMemcpyHostToDevice, reinterpret_cast<cudaStream_t>(stream)));
+  if (!data.empty())
+    CHECK_CUDA(cudaMemcpyAsync(target, data.data(), data.size() * sizeof(T), cudaMemcpyHostToDevice,
+                               reinterpret_cast<cudaStream_t>(stream)));
 }
 template <typename T>
 std::vector<T> download(uint64_t source, size_t count) {
   std::vector<T> data(count);
-  if (count) CHECK_CUDA(cudaMemcpy(data.data(), reinterpret_cast<void *>(source), count * sizeof(T), cudaMemcpyDeviceToHost));
+  if (count)
+    CHECK_CUDA(cudaMemcpy(data.data(), reinterpret_cast<void *>(source), count * sizeof(T), cudaMemcpyDeviceToHost));
   return data;
 }
 
@@ -51,7 +58,9 @@ void expectEqual(const void *a, const void *b, size_t bytes, const char *what, i
   if (bytes == 0 || std::memcmp(a, b, bytes) == 0) return;
   size_t at = 0;
   while (static_cast<const uint8_t *>(a)[at] == static_cast<const uint8_t *>(b)[at]) at++;
-  if (failures++ < 10) std::printf("round %d rank %d: %s differs at byte %zu of %zu: %02x instead of %02x\n", round, rank, what, at, bytes, static_cast<const uint8_t *>(b)[at], static_cast<const uint8_t *>(a)[at]);
+  if (failures++ < 10)
+    std::printf("round %d rank %d: %s differs at byte %zu of %zu: %02x instead of %02x\n", round, rank, what, at, bytes,
+                static_cast<const uint8_t *>(b)[at], static_cast<const uint8_t *>(a)[at]);
 }
 
 moe_a2a_mapping mappingOf(const Options &o) { return {o.kind, o.tile, o.splits, o.blocks, o.slotsBy}; }
@@ -89,7 +98,8 @@ void enqueueExperts(World &w, const Options &o, int r, int lane, int m, bool inP
   CHECK_CUDA(cudaSetDevice(mem.device));
   auto *out = inPlace ? reinterpret_cast<uint16_t *>(mem.window + at.combine) : mem.offered;
   expertKernel<<<dim3(8, o.ranks), 128, 0, reinterpret_cast<cudaStream_t>(mem.stream)>>>(
-      reinterpret_cast<const uint16_t *>(mem.window + at.recv), reinterpret_cast<const int32_t *>(mem.own + at.recv_counts), out, m, o.hidden, r);
+      reinterpret_cast<const uint16_t *>(mem.window + at.recv),
+      reinterpret_cast<const int32_t *>(mem.own + at.recv_counts), out, m, o.hidden, r);
   CHECK_CUDA(cudaGetLastError());
 }
 
@@ -132,25 +142,33 @@ void verify(World &w, const Options &o, const std::vector<Inputs> &in, int m, in
     outcome.struct_size = sizeof(outcome);
     for (int phase = 0; phase < 2; phase++) {
       CHECK_A2A(moe_a2a_outcome(mem.rank, lane, phase, 0xfffffffeu + round, &outcome));
-      if (!outcome.completed && failures++ < 10) std::printf("round %d rank %d phase %d failed: code %d by %d missing %llx kind %d\n", round, d, phase, outcome.failure.code, outcome.failure.found_by, (unsigned long long)outcome.failure.missing_mask, outcome.failure.kind);
+      if (!outcome.completed && failures++ < 10)
+        std::printf("round %d rank %d phase %d failed: code %d by %d missing %llx kind %d\n", round, d, phase,
+                    outcome.failure.code, outcome.failure.found_by, (unsigned long long)outcome.failure.missing_mask,
+                    outcome.failure.kind);
     }
     const auto counts = download<int32_t>(mem.own + at.recv_counts, o.ranks);
     const auto stats = download<int32_t>(mem.own + at.gathered_stats, static_cast<size_t>(o.ranks) * o.stats);
-    const uint64_t idsAt = at.recv + alignUp(static_cast<uint64_t>(o.ranks) * m * o.hidden * 2), extraAt = idsAt + alignUp(static_cast<uint64_t>(o.ranks) * m * o.topK * 4);
+    const uint64_t idsAt = at.recv + alignUp(static_cast<uint64_t>(o.ranks) * m * o.hidden * 2),
+                   extraAt = idsAt + alignUp(static_cast<uint64_t>(o.ranks) * m * o.topK * 4);
     const auto hidden = download<uint16_t>(mem.window + at.recv, static_cast<size_t>(o.ranks) * m * o.hidden);
     const auto ids = download<int32_t>(mem.window + idsAt, static_cast<size_t>(o.ranks) * m * o.topK);
     const auto extra = download<uint8_t>(mem.window + extraAt, static_cast<size_t>(o.ranks) * m * o.extra);
     for (int s = 0; s < o.ranks; s++) {
       const int expected = static_cast<int>(to[s][d].size());
       expectEqual(&expected, &counts[s], 4, "recvCounts", round, d);
-      if (o.stats) expectEqual(in[s].stats.data(), &stats[static_cast<size_t>(s) * o.stats], o.stats * 4, "expertStats", round, d);
+      if (o.stats)
+        expectEqual(in[s].stats.data(), &stats[static_cast<size_t>(s) * o.stats], o.stats * 4, "expertStats", round, d);
       for (int j = 0; j < m; j++) {
         const size_t slot = static_cast<size_t>(s) * m + j;
         if (j < expected) {
           const int t = to[s][d][j];
-          expectEqual(&in[s].hidden[static_cast<size_t>(t) * o.hidden], &hidden[slot * o.hidden], o.hidden * 2, "hidden", round, d);
+          expectEqual(&in[s].hidden[static_cast<size_t>(t) * o.hidden], &hidden[slot * o.hidden], o.hidden * 2,
+                      "hidden", round, d);
           expectEqual(&in[s].ids[static_cast<size_t>(t) * o.topK], &ids[slot * o.topK], o.topK * 4, "ids", round, d);
-          if (o.extra) expectEqual(&in[s].extra[static_cast<size_t>(t) * o.extra], &extra[slot * o.extra], o.extra, "extra", round, d);
+          if (o.extra)
+            expectEqual(&in[s].extra[static_cast<size_t>(t) * o.extra], &extra[slot * o.extra], o.extra, "extra", round,
+                        d);
         } else {
           const std::vector<int32_t> padding(o.topK, -3);
           expectEqual(padding.data(), &ids[slot * o.topK], o.topK * 4, "padding ids", round, d);
@@ -159,7 +177,8 @@ void verify(World &w, const Options &o, const std::vector<Inputs> &in, int m, in
         }
       }
     }
-    const auto output = download<uint16_t>(reinterpret_cast<uint64_t>(mem.output), static_cast<size_t>(in[d].tokens) * o.hidden);
+    const auto output =
+        download<uint16_t>(reinterpret_cast<uint64_t>(mem.output), static_cast<size_t>(in[d].tokens) * o.hidden);
     std::vector<uint16_t> expected(o.hidden);
     for (int t = 0; t < in[d].tokens; t++) {
       for (int h = 0; h < o.hidden; h++) {
@@ -169,7 +188,8 @@ void verify(World &w, const Options &o, const std::vector<Inputs> &in, int m, in
           const int id = in[d].ids[static_cast<size_t>(t) * o.topK + k];
           if (id < 0 || seen >> w.owner(id) & 1) continue;
           seen |= 1ull << w.owner(id);
-          sum += widen(roundToBf16(widen(in[d].hidden[static_cast<size_t>(t) * o.hidden + h]) / static_cast<float>(1 << w.owner(id) % 4)));
+          sum += widen(roundToBf16(widen(in[d].hidden[static_cast<size_t>(t) * o.hidden + h]) /
+                                   static_cast<float>(1 << w.owner(id) % 4)));
         }
         expected[h] = roundToBf16(sum);
       }
@@ -193,7 +213,8 @@ void correctness(const Options &o, int devices) {
         moe_a2a_delays d{};
         d.struct_size = sizeof(d);
         for (auto *each : {d.before_stores, d.before_flag, d.after_flag, d.after_wait}) {
-          for (int phase = 0; phase < 2; phase++) each[phase] = random() % 8 == 0 ? random() % static_cast<unsigned>(o.delays) : 0;
+          for (int phase = 0; phase < 2; phase++)
+            each[phase] = random() % 8 == 0 ? random() % static_cast<unsigned>(o.delays) : 0;
         }
         CHECK_A2A(moe_a2a_set_delays(mem.rank, &d));
       }
@@ -205,7 +226,8 @@ void correctness(const Options &o, int devices) {
       upload(mem.count, std::vector<int32_t>{in[r].tokens}, mem.stream);
     }
     // In another order each round: no rank may depend on who comes first.
-    for (int i = 0; i < o.ranks; i++) enqueueDispatch(w, o, (i + round) % o.ranks, lane, m, in[(i + round) % o.ranks].tokens, onDevice);
+    for (int i = 0; i < o.ranks; i++)
+      enqueueDispatch(w, o, (i + round) % o.ranks, lane, m, in[(i + round) % o.ranks].tokens, onDevice);
     for (int i = 0; i < o.ranks; i++) {
       const int r = (i * 3 + round) % o.ranks == i ? i : i;
       enqueueExperts(w, o, r, lane, m, inPlace);
@@ -254,7 +276,8 @@ void timing(const Options &o, int devices) {
   }
   std::vector<float> samples;
   for (int s = 0; s < kSamples; s++) {
-    for (int r = 0; r < o.ranks; r++) CHECK_A2A(moe_a2a_graph_launch(w.ranks[r].device, graphs[r], w.ranks[r].stream, 1));
+    for (int r = 0; r < o.ranks; r++)
+      CHECK_A2A(moe_a2a_graph_launch(w.ranks[r].device, graphs[r], w.ranks[r].stream, 1));
     for (int r = 0; r < o.ranks; r++) {
       RankMemory &mem = w.ranks[r];
       CHECK_A2A(moe_a2a_event_record(mem.device, starts[r], mem.stream));
@@ -276,7 +299,9 @@ void timing(const Options &o, int devices) {
     if (s > 2) samples.push_back(worst * 1000 / kRounds);
   }
   std::sort(samples.begin(), samples.end());
-  std::printf("T %d m %d H %d K %d E %d R %d kind %d tile %d splits %d: round median %.2f us, min %.2f, max %.2f\n", T, m, o.hidden, o.topK, o.experts, o.ranks, o.kind, o.tile, o.splits, samples[samples.size() / 2], samples.front(), samples.back());
+  std::printf("T %d m %d H %d K %d E %d R %d kind %d tile %d splits %d: round median %.2f us, min %.2f, max %.2f\n", T,
+              m, o.hidden, o.topK, o.experts, o.ranks, o.kind, o.tile, o.splits, samples[samples.size() / 2],
+              samples.front(), samples.back());
 #ifdef MOE_A2A_TRACE
   for (int which = 0; which < 2; which++) {
     long long clocks[16];
@@ -295,7 +320,14 @@ void timing(const Options &o, int devices) {
 
 int main(int argc, char **argv) {
   Options o;
-  const std::pair<const char *, int *> known[] = {{"--ranks", &o.ranks}, {"--experts", &o.experts}, {"--topk", &o.topK}, {"--capacity", &o.capacity}, {"--hidden", &o.hidden}, {"--extra", &o.extra}, {"--stats", &o.stats}, {"--rounds", &o.rounds}, {"--seed", &o.seed}, {"--kind", &o.kind}, {"--slots-by", &o.slotsBy}, {"--splits", &o.splits}, {"--tile", &o.tile}, {"--blocks", &o.blocks}, {"--device-count", &o.deviceCount}, {"--time", &o.time}, {"--lanes", &o.lanes}, {"--tokens", &o.tokens}, {"--delays", &o.delays}};
+  const std::pair<const char *, int *> known[] = {
+      {"--ranks", &o.ranks},       {"--experts", &o.experts},  {"--topk", &o.topK},
+      {"--capacity", &o.capacity}, {"--hidden", &o.hidden},    {"--extra", &o.extra},
+      {"--stats", &o.stats},       {"--rounds", &o.rounds},    {"--seed", &o.seed},
+      {"--kind", &o.kind},         {"--slots-by", &o.slotsBy}, {"--splits", &o.splits},
+      {"--tile", &o.tile},         {"--blocks", &o.blocks},    {"--device-count", &o.deviceCount},
+      {"--time", &o.time},         {"--lanes", &o.lanes},      {"--tokens", &o.tokens},
+      {"--delays", &o.delays}};
   for (int i = 1; i + 1 < argc; i += 2) {
     bool found = false;
     for (const auto &[name, value] : known) {
@@ -313,6 +345,11 @@ int main(int argc, char **argv) {
   }
   if (o.time) timing(o, devices);
   else correctness(o, devices);
-  if (!o.time) std::printf("ranks %d devices %d rounds %d hidden %d topk %d kind %d slots-by %d splits %d tile %d blocks %d delays %d: %s\n", o.ranks, devices, o.rounds, o.hidden, o.topK, o.kind, o.slotsBy, o.splits, o.tile, o.blocks, o.delays, failures ? "FAILED" : "ok");
+  if (!o.time)
+    std::printf(
+        "ranks %d devices %d rounds %d hidden %d topk %d kind %d slots-by %d splits %d tile %d blocks %d delays %d: "
+        "%s\n",
+        o.ranks, devices, o.rounds, o.hidden, o.topK, o.kind, o.slotsBy, o.splits, o.tile, o.blocks, o.delays,
+        failures ? "FAILED" : "ok");
   return failures ? 1 : 0;
 }

@@ -1,5 +1,5 @@
-// A rank that is stopped while it waits, as by a reset or a close, gives up its round: it may still send what was dispatched,
-// but never offers results of a dispatch that did not arrive.
+// A rank that is stopped while it waits, as by a reset or a close, gives up its round: it may still send what was
+// dispatched, but never offers results of a dispatch that did not arrive.
 #include "world.cuh"
 
 namespace {
@@ -71,7 +71,8 @@ int main() {
   expect(outcomeOf(w, 1, MOE_A2A_DISPATCH).completed, "its peer got what it had dispatched");
   const moe_a2a_phase_outcome last = outcomeOf(w, 1, MOE_A2A_COMBINE);
   expect(!last.completed, "but no results");
-  expect(last.failure.code == MOE_A2A_FAIL_MISSING && last.failure.missing_mask == 1, "and is told who did not offer any");
+  expect(last.failure.code == MOE_A2A_FAIL_MISSING && last.failure.missing_mask == 1,
+         "and is told who did not offer any");
   std::printf("stop_test: %s\n", failures ? "FAILED" : "ok");
   return failures ? 1 : 0;
 }

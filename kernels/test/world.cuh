@@ -14,22 +14,22 @@
 
 #include "moe_a2a.h"
 
-#define CHECK_CUDA(done)                                                                       \
-  do {                                                                                         \
-    const cudaError_t e = (done);                                                              \
-    if (e != cudaSuccess) {                                                                    \
+#define CHECK_CUDA(done)                                                                         \
+  do {                                                                                           \
+    const cudaError_t e = (done);                                                                \
+    if (e != cudaSuccess) {                                                                      \
       std::fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #done, cudaGetErrorString(e)); \
-      std::exit(2);                                                                            \
-    }                                                                                          \
+      std::exit(2);                                                                              \
+    }                                                                                            \
   } while (0)
-#define CHECK_A2A(done)                                                                     \
-  do {                                                                                      \
-    if ((done) != MOE_A2A_OK) {                                                             \
-      moe_a2a_error e;                                                                      \
-      moe_a2a_last_error(&e);                                                               \
+#define CHECK_A2A(done)                                                                         \
+  do {                                                                                          \
+    if ((done) != MOE_A2A_OK) {                                                                 \
+      moe_a2a_error e;                                                                          \
+      moe_a2a_last_error(&e);                                                                   \
       std::fprintf(stderr, "%s:%d: %s: %s %s\n", __FILE__, __LINE__, #done, e.call, e.message); \
-      std::exit(2);                                                                         \
-    }                                                                                       \
+      std::exit(2);                                                                             \
+    }                                                                                           \
   } while (0)
 
 inline float widen(uint16_t v) {
@@ -45,7 +45,8 @@ inline uint16_t roundToBf16(float f) {
 }
 
 // The expert of the tests: scales by a power of two that depends on the rank, which is exact.
-__global__ void expertKernel(const uint16_t *recv, const int32_t *counts, uint16_t *out, int maxTokens, int hidden, int rank) {
+__global__ void expertKernel(const uint16_t *recv, const int32_t *counts, uint16_t *out, int maxTokens, int hidden,
+                             int rank) {
   const int source = blockIdx.y;
   const float scale = 1.0f / static_cast<float>(1 << rank % 4);
   for (int row = blockIdx.x; row < counts[source]; row += gridDim.x) {
@@ -77,7 +78,9 @@ struct World {
   int hidden, extraBytes, statsLength;
   std::vector<RankMemory> ranks;
 
-  World(int R, int E, int K, int M, int H, int extra, int stats, int devices, int lanes = 1, int fill = 1, int timeoutMs = 5000) : hidden(H), extraBytes(extra), statsLength(stats) {
+  World(int R, int E, int K, int M, int H, int extra, int stats, int devices, int lanes = 1, int fill = 1,
+        int timeoutMs = 5000)
+      : hidden(H), extraBytes(extra), statsLength(stats) {
     config = {sizeof(config), R, E, K, M, H * 2 + K * 4 + extra, H * 2, stats, 0, timeoutMs, lanes};
     layout.struct_size = sizeof(layout);
     if (moe_a2a_plan(&config, &layout)) std::exit(2);
@@ -109,12 +112,15 @@ struct World {
     for (RankMemory &m : ranks) CHECK_A2A(moe_a2a_drain(m.rank));
     for (RankMemory &m : ranks) {
       CHECK_CUDA(cudaSetDevice(m.device));
-      for (void *p : {(void *)m.ids, (void *)m.hidden, (void *)m.extra, (void *)m.stats, (void *)m.output, (void *)m.offered, (void *)m.count}) CHECK_CUDA(cudaFree(p));
+      for (void *p : {(void *)m.ids, (void *)m.hidden, (void *)m.extra, (void *)m.stats, (void *)m.output,
+                      (void *)m.offered, (void *)m.count})
+        CHECK_CUDA(cudaFree(p));
       moe_a2a_rank_destroy(m.rank);
     }
   }
   int owner(int id) const {
-    const int base = config.num_experts / config.ep_size, extra = config.num_experts % config.ep_size, boundary = extra * (base + 1);
+    const int base = config.num_experts / config.ep_size, extra = config.num_experts % config.ep_size,
+              boundary = extra * (base + 1);
     return id < boundary ? id / (base + 1) : extra + (id - boundary) / base;
   }
 };

@@ -25,15 +25,16 @@ __device__ __forceinline__ uint32_t blocksAtWork(const PhaseParams &p) {
   return min(gridDim.x, static_cast<uint32_t>(p.maxBlocks));
 }
 
-// Takes the next piece of work; pieces are numbered, so whoever holds one knows that all before it are in running blocks.
+// Takes the next piece of work; pieces are numbered, so whoever holds one knows that all before it are in running
+// blocks.
 __device__ __forceinline__ void takeTicket(LaneState *lane, BlockState &block) {
   __syncthreads();
   if (threadIdx.x == 0) block.ticket = gridDim.x == 1 ? block.ticket + 1 : addRelaxedGpu(&lane->ticket, 1);
   __syncthreads();
 }
 
-// Reads what a phase depends on, takes the first ticket, and finds out whether this rank may send at all. True where any of
-// `counts` (one a rank, or null) is not 0.
+// Reads what a phase depends on, takes the first ticket, and finds out whether this rank may send at all. True where
+// any of `counts` (one a rank, or null) is not 0.
 __device__ inline bool beginPhase(const PhaseParams &p, int phase, const int32_t *tokenCount, int numTokens,
                                   const int32_t *counts, BlockState &block) {
   MOE_A2A_MARK(0);
@@ -48,20 +49,20 @@ __device__ inline bool beginPhase(const PhaseParams &p, int phase, const int32_t
   if (thread < 32) {
     uint32_t first = 0;
     if (thread == 0 && gridDim.x > 1) {
-      const bool admitted =
-          gridDim.x <= static_cast<uint32_t>(p.maxBlocks) || addRelaxedGpu(&lane->admitted, 1) < static_cast<uint32_t>(p.maxBlocks);
+      const bool admitted = gridDim.x <= static_cast<uint32_t>(p.maxBlocks) ||
+                            addRelaxedGpu(&lane->admitted, 1) < static_cast<uint32_t>(p.maxBlocks);
       first = admitted ? addRelaxedGpu(&lane->ticket, 1) : kNoTicket;
     }
     // One load, in which each lane reads another word.
     const auto *active32 = reinterpret_cast<const int32_t *>(&state->active);
-    const int32_t *address = thread == 1   ? reinterpret_cast<const int32_t *>(&lane->round)
-                             : thread == 2 ? &state->generation
-                             : thread == 3 ? controlWord(p, kGenerationWord)
-                             : thread == 4 ? controlWord(p, kAlarmWord)
-                             : thread == 5 ? &state->failed
-                             : thread == 6 ? &state->stopped
-                             : thread == 7 ? active32
-                             : thread == 8 ? active32 + 1
+    const int32_t *address = thread == 1    ? reinterpret_cast<const int32_t *>(&lane->round)
+                             : thread == 2  ? &state->generation
+                             : thread == 3  ? controlWord(p, kGenerationWord)
+                             : thread == 4  ? controlWord(p, kAlarmWord)
+                             : thread == 5  ? &state->failed
+                             : thread == 6  ? &state->stopped
+                             : thread == 7  ? active32
+                             : thread == 8  ? active32 + 1
                              : thread == 10 ? reinterpret_cast<const int32_t *>(&lane->completed)
                              : tokenCount   ? tokenCount
                                             : active32;
@@ -102,8 +103,8 @@ constexpr uint64_t kOneFailed = 1ull << 32;
 
 enum Last { kNotLast, kLast, kLastAfterFailure };
 
-// Adds `amount` to a counter of this phase; tells the block that makes it `all`, and whether any block has failed. Every
-// block's stores are ordered before its count, so that the last one may vouch for them.
+// Adds `amount` to a counter of this phase; tells the block that makes it `all`, and whether any block has failed.
+// Every block's stores are ordered before its count, so that the last one may vouch for them.
 template <bool PeersSee>
 __device__ inline Last countToLast(uint64_t *counter, uint32_t amount, uint32_t all, bool failed) {
   if (gridDim.x == 1) return __syncthreads_or(failed) ? kLastAfterFailure : kLast;
@@ -112,7 +113,8 @@ __device__ inline Last countToLast(uint64_t *counter, uint32_t amount, uint32_t 
   if (threadIdx.x == 0) {
     if (PeersSee) fenceSys();
     else fenceGpu();
-    const uint64_t sum = addRelaxedGpu64(counter, amount + (blockFailed ? kOneFailed : 0)) + amount + (blockFailed ? kOneFailed : 0);
+    const uint64_t sum =
+        addRelaxedGpu64(counter, amount + (blockFailed ? kOneFailed : 0)) + amount + (blockFailed ? kOneFailed : 0);
     last = static_cast<uint32_t>(sum) == all;
     anyFailed = last && sum >> 32 != 0;
     if (last) fenceGpu();

@@ -7,8 +7,8 @@ namespace moe_a2a {
 
 // Copies vectors [from, to) of a row to `count` places. `lane` of `lanes` threads.
 template <int Log2>
-__device__ __forceinline__ void fanOut(const uint8_t *row, uint8_t *const *places, int count, int from, int to, int lane,
-                                       int lanes) {
+__device__ __forceinline__ void fanOut(const uint8_t *row, uint8_t *const *places, int count, int from, int to,
+                                       int lane, int lanes) {
   constexpr int kAhead = Log2 == 4 ? 4 : 2;
   constexpr int kBytes = 1 << Log2;
   for (int first = from + lane; first < to; first += lanes * kAhead) {
@@ -29,14 +29,19 @@ __device__ __forceinline__ void fanOut(const uint8_t *row, uint8_t *const *place
   }
 }
 
-__device__ __forceinline__ void fanOutAny(int log2, const uint8_t *row, uint8_t *const *places, int count, int from, int to,
-                                          int lane, int lanes) {
+__device__ __forceinline__ void fanOutAny(int log2, const uint8_t *row, uint8_t *const *places, int count, int from,
+                                          int to, int lane, int lanes) {
   switch (log2) {
-    case 4: return fanOut<4>(row, places, count, from, to, lane, lanes);
-    case 3: return fanOut<3>(row, places, count, from, to, lane, lanes);
-    case 2: return fanOut<2>(row, places, count, from, to, lane, lanes);
-    case 1: return fanOut<1>(row, places, count, from, to, lane, lanes);
-    default: return fanOut<0>(row, places, count, from, to, lane, lanes);
+    case 4:
+      return fanOut<4>(row, places, count, from, to, lane, lanes);
+    case 3:
+      return fanOut<3>(row, places, count, from, to, lane, lanes);
+    case 2:
+      return fanOut<2>(row, places, count, from, to, lane, lanes);
+    case 1:
+      return fanOut<1>(row, places, count, from, to, lane, lanes);
+    default:
+      return fanOut<0>(row, places, count, from, to, lane, lanes);
   }
 }
 
@@ -45,8 +50,8 @@ __device__ __forceinline__ int partStart(const Parts &parts, int part) {
 }
 
 // Sends one part of each row of a tile. `places`: room for one group's targets, in shared memory.
-__device__ inline void sendTile(const DispatchParams &p, const BlockState &block, const Tile &t, int64_t start, int tokens,
-                                int part, uint8_t *(*places)[MOE_A2A_MAX_TOP_K]) {
+__device__ inline void sendTile(const DispatchParams &p, const BlockState &block, const Tile &t, int64_t start,
+                                int tokens, int part, uint8_t *(*places)[MOE_A2A_MAX_TOP_K]) {
   const int lanes = 1 << p.lanesLog2;
   const int group = threadIdx.x >> p.lanesLog2, groups = kThreads >> p.lanesLog2, lane = threadIdx.x & (lanes - 1);
   const bool wholeBlock = p.lanesLog2 == kThreadsLog2;
@@ -58,8 +63,8 @@ __device__ inline void sendTile(const DispatchParams &p, const BlockState &block
       const PayloadParams &payload = p.payloads[q];
       if (lane < count) {
         const int64_t slot = static_cast<int64_t>(p.phase.rank) * p.phase.maxTokens + t.slot[index][lane];
-        targets[lane] = reinterpret_cast<uint8_t *>(block.windows[t.rank[index][lane]]) + payload.target +
-                        slot * payload.rowBytes;
+        targets[lane] =
+            reinterpret_cast<uint8_t *>(block.windows[t.rank[index][lane]]) + payload.target + slot * payload.rowBytes;
       }
       if (wholeBlock) __syncthreads();
       else __syncwarp();

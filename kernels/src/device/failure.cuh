@@ -19,9 +19,7 @@ __device__ __forceinline__ int32_t *controlWord(const PhaseParams &p, uint64_t w
 // Whether a numbered phase or flag comes before another; numbers wrap.
 __device__ __forceinline__ bool earlier(uint32_t a, uint32_t b) { return static_cast<int32_t>(a - b) < 0; }
 
-__device__ __forceinline__ void markPhaseFailed(LaneState *lane) {
-  storeRelaxedSys(&lane->phaseFailed, 1);
-}
+__device__ __forceinline__ void markPhaseFailed(LaneState *lane) { storeRelaxedSys(&lane->phaseFailed, 1); }
 
 // Takes the rank's first failure; true for the one thread that may describe it.
 __device__ __forceinline__ bool claimFailure(const PhaseParams &p) {
@@ -36,7 +34,8 @@ __device__ __forceinline__ void tellHost(const PhaseParams &p) {
 }
 
 // Writes a verdict into the windows of all active peers: all of it, then the word that vouches for it. One thread.
-__device__ inline void tellPeers(const PhaseParams &p, const RankState *state, int place, const void *body, unsigned bytes) {
+__device__ inline void tellPeers(const PhaseParams &p, const RankState *state, int place, const void *body,
+                                 unsigned bytes) {
   const auto *words = static_cast<const uint32_t *>(body);
   uint32_t completed[MOE_A2A_MAX_LANES];
   for (int l = 0; l < MOE_A2A_MAX_LANES; l++) {
@@ -61,7 +60,8 @@ __device__ inline void tellPeers(const PhaseParams &p, const RankState *state, i
 
 // This rank is the first to know of a failure, which `describe` fills in. One thread.
 template <typename Describe>
-__device__ inline void fail(const PhaseParams &p, uint32_t round, int phase, int code, bool peersAreTold, Describe describe) {
+__device__ inline void fail(const PhaseParams &p, uint32_t round, int phase, int code, bool peersAreTold,
+                            Describe describe) {
   if (!claimFailure(p)) return;
   RankState *state = rankState(p);
   Finding &finding = state->finding;
@@ -101,9 +101,10 @@ __device__ __forceinline__ void failLeftOut(const PhaseParams &p, uint32_t round
   fail(p, round, phase, MOE_A2A_FAIL_LEFT_OUT, false, [](Finding &) {});
 }
 
-// The verdict of the lowest peer that holds for phase `number` of this lane, as peer * kVerdictPlaces + place, or -1. One
-// warp, after the alarm was seen.
-__device__ __noinline__ inline int findVerdict(const PhaseParams &p, uint64_t active, int32_t generation, uint32_t number) {
+// The verdict of the lowest peer that holds for phase `number` of this lane, as peer * kVerdictPlaces + place, or -1.
+// One warp, after the alarm was seen.
+__device__ __noinline__ inline int findVerdict(const PhaseParams &p, uint64_t active, int32_t generation,
+                                               uint32_t number) {
   const int laneId = threadIdx.x & 31;
   fenceSys();
   for (int first = 0; first < p.ranks; first += 32) {

@@ -46,18 +46,18 @@ __device__ __forceinline__ uint32_t addRelaxedGpu(uint32_t *p, uint32_t v) {
 // Whole 16 bytes at once, as the memory model grants for .b128 alone. What is read later is ordered after it.
 __device__ __forceinline__ Packet loadPacket(const uint8_t *p) {
   uint64_t low, high;
-  asm volatile(
-      "{ .reg .b128 v; ld.acquire.sys.global.b128 v, [%2]; mov.b128 {%0, %1}, v; }"
-      : "=l"(low), "=l"(high)
-      : "l"(p)
-      : "memory");
+  asm volatile("{ .reg .b128 v; ld.acquire.sys.global.b128 v, [%2]; mov.b128 {%0, %1}, v; }"
+               : "=l"(low), "=l"(high)
+               : "l"(p)
+               : "memory");
   return {static_cast<uint32_t>(low),
           {static_cast<uint32_t>(low >> 32), static_cast<uint32_t>(high), static_cast<uint32_t>(high >> 32)}};
 }
 __device__ __forceinline__ void storePacket(uint8_t *p, const Packet &packet) {
   const uint64_t low = packet.round | static_cast<uint64_t>(packet.words[0]) << 32;
   const uint64_t high = packet.words[1] | static_cast<uint64_t>(packet.words[2]) << 32;
-  asm volatile("{ .reg .b128 v; mov.b128 v, {%1, %2}; st.relaxed.sys.global.b128 [%0], v; }" ::"l"(p), "l"(low), "l"(high)
+  asm volatile("{ .reg .b128 v; mov.b128 v, {%1, %2}; st.relaxed.sys.global.b128 [%0], v; }" ::"l"(p), "l"(low),
+               "l"(high)
                : "memory");
 }
 __device__ __forceinline__ void fenceSys() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
@@ -92,26 +92,42 @@ struct Vector;
 template <>
 struct Vector<0> {
   uint32_t v;
-  __device__ __forceinline__ void load(const uint8_t *p) { asm volatile("ld.global.u8 %0, [%1];" : "=r"(v) : "l"(p) : "memory"); }
-  __device__ __forceinline__ void store(uint8_t *p) const { asm volatile("st.global.u8 [%0], %1;" ::"l"(p), "r"(v) : "memory"); }
+  __device__ __forceinline__ void load(const uint8_t *p) {
+    asm volatile("ld.global.u8 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+  }
+  __device__ __forceinline__ void store(uint8_t *p) const {
+    asm volatile("st.global.u8 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+  }
 };
 template <>
 struct Vector<1> {
   uint16_t v;
-  __device__ __forceinline__ void load(const uint8_t *p) { asm volatile("ld.global.u16 %0, [%1];" : "=h"(v) : "l"(p) : "memory"); }
-  __device__ __forceinline__ void store(uint8_t *p) const { asm volatile("st.global.u16 [%0], %1;" ::"l"(p), "h"(v) : "memory"); }
+  __device__ __forceinline__ void load(const uint8_t *p) {
+    asm volatile("ld.global.u16 %0, [%1];" : "=h"(v) : "l"(p) : "memory");
+  }
+  __device__ __forceinline__ void store(uint8_t *p) const {
+    asm volatile("st.global.u16 [%0], %1;" ::"l"(p), "h"(v) : "memory");
+  }
 };
 template <>
 struct Vector<2> {
   uint32_t v;
-  __device__ __forceinline__ void load(const uint8_t *p) { asm volatile("ld.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory"); }
-  __device__ __forceinline__ void store(uint8_t *p) const { asm volatile("st.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory"); }
+  __device__ __forceinline__ void load(const uint8_t *p) {
+    asm volatile("ld.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+  }
+  __device__ __forceinline__ void store(uint8_t *p) const {
+    asm volatile("st.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+  }
 };
 template <>
 struct Vector<3> {
   uint64_t v;
-  __device__ __forceinline__ void load(const uint8_t *p) { asm volatile("ld.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory"); }
-  __device__ __forceinline__ void store(uint8_t *p) const { asm volatile("st.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory"); }
+  __device__ __forceinline__ void load(const uint8_t *p) {
+    asm volatile("ld.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
+  }
+  __device__ __forceinline__ void store(uint8_t *p) const {
+    asm volatile("st.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
+  }
 };
 template <>
 struct Vector<4> {
@@ -123,7 +139,8 @@ struct Vector<4> {
                  : "memory");
   }
   __device__ __forceinline__ void store(uint8_t *p) const {
-    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
+    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3])
+                 : "memory");
   }
 };
 

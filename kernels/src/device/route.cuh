@@ -7,7 +7,7 @@ namespace moe_a2a {
 
 // Routing of up to 32 tokens, in shared memory.
 struct Tile {
-  int32_t first[MOE_A2A_MAX_RANKS];   // slots taken by the tokens before this tile, by rank
+  int32_t first[MOE_A2A_MAX_RANKS];    // slots taken by the tokens before this tile, by rank
   uint32_t chosen[MOE_A2A_MAX_RANKS];  // tokens of this tile that go to each rank, as a mask
   uint8_t count[kMaxTile];
   uint8_t rank[kMaxTile][MOE_A2A_MAX_TOP_K];
@@ -106,8 +106,8 @@ __device__ inline void countDropped(const DispatchParams &p, int64_t token, int3
 }
 
 // Which ranks a token of the tile goes to, in order of k. One warp, one entry a lane.
-__device__ inline void routeToken(const DispatchParams &p, const BlockState &block, int64_t token, int index, bool records,
-                                  Tile &t) {
+__device__ inline void routeToken(const DispatchParams &p, const BlockState &block, int64_t token, int index,
+                                  bool records, Tile &t) {
   const int laneId = threadIdx.x & 31;
   const bool isEntry = laneId < p.phase.topK;
   const int32_t id = isEntry ? p.ids[token * p.phase.topK + laneId] : -1;
@@ -126,10 +126,10 @@ __device__ inline void routeToken(const DispatchParams &p, const BlockState &blo
   if (records) countDropped(p, token, id, isEntry, isActive);
 }
 
-// Routes `count` tokens of `tile`, from `start` on. `records`: this block keeps what the combine and the report need. Whole
-// block; false where the rank failed meanwhile.
-__device__ inline bool routeTile(const DispatchParams &p, BlockState &block, int tile, bool records, int64_t start, int count,
-                                 int tokens, Tile &t) {
+// Routes `count` tokens of `tile`, from `start` on. `records`: this block keeps what the combine and the report need.
+// Whole block; false where the rank failed meanwhile.
+__device__ inline bool routeTile(const DispatchParams &p, BlockState &block, int tile, bool records, int64_t start,
+                                 int count, int tokens, Tile &t) {
   const int thread = threadIdx.x, ranks = p.phase.ranks, warp = thread >> 5, laneId = thread & 31;
   if (thread < ranks) {
     t.first[thread] = 0;

@@ -8,9 +8,9 @@ namespace moe_a2a {
 #ifdef MOE_A2A_TRACE
 constexpr int kTraceStages = 16;
 __device__ static long long traceClocks[kTraceStages];
-#define MOE_A2A_MARK(stage)                                                   \
-  do {                                                                        \
-    if (threadIdx.x == 0 && blockIdx.x == 0) traceClocks[stage] = clock64();  \
+#define MOE_A2A_MARK(stage)                                                  \
+  do {                                                                       \
+    if (threadIdx.x == 0 && blockIdx.x == 0) traceClocks[stage] = clock64(); \
   } while (0)
 #else
 #define MOE_A2A_MARK(stage) \

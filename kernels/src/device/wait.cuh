@@ -9,7 +9,7 @@ constexpr int kMaxWords = kDispatchPackets * 3;
 
 // What a block that waits keeps in shared memory.
 struct WaitState {
-  uint32_t said[kMaxWords];  // by this rank
+  uint32_t said[kMaxWords];           // by this rank
   int32_t counts[MOE_A2A_MAX_RANKS];  // of the rows from each rank
   uint64_t missing;
   uint32_t differing;
@@ -82,10 +82,11 @@ __device__ uint64_t stillMissing(const PhaseParams &p, const BlockState &block, 
   return maskOf(missing[0], missing[1]);
 }
 
-// Something happened, or the time is up: fails the phase, or finds that it can wait on. One warp; `missing` is 0 where all
-// are here.
+// Something happened, or the time is up: fails the phase, or finds that it can wait on. One warp; `missing` is 0 where
+// all are here.
 template <int Packets>
-__device__ __noinline__ bool goesOn(const PhaseParams &p, const BlockState &block, const Messages &m, uint64_t missing) {
+__device__ __noinline__ bool goesOn(const PhaseParams &p, const BlockState &block, const Messages &m,
+                                    uint64_t missing) {
   const RankState *state = rankState(p);
   const int laneId = threadIdx.x & 31;
   const auto failed = loadRelaxedSys(&state->failed), stopped = loadRelaxedSys(&state->stopped);
@@ -124,7 +125,7 @@ __device__ __noinline__ bool goesOn(const PhaseParams &p, const BlockState &bloc
 // Ranks disagree in some of the fields: tells the first of them, with every rank's value. One thread.
 template <int Fields>
 __device__ __noinline__ void failOnDisagreement(const PhaseParams &p, const BlockState &block, const Messages &m,
-                                   const Field (&fields)[Fields], uint32_t differing) {
+                                                const Field (&fields)[Fields], uint32_t differing) {
   const Field field = fields[__ffs(differing) - 1];
   const auto word = [&](int source, int w) -> int32_t {
     if (w < 0) return loadPacket(packetAt(p, m, source, 0)).round;
@@ -169,8 +170,8 @@ __device__ __noinline__ uint32_t differenceOf(const Packet &got, uint32_t round,
 // Waits until the messages of all active ranks are here and agree with what this rank said, or the phase has failed.
 // Whole block; `countWord` is the word with the row count, or -1. `waitNs` takes how long each rank was waited for.
 template <int Packets, int Fields>
-__device__ bool awaitMessages(const PhaseParams &p, const BlockState &block, const Messages &m, const Field (&fields)[Fields],
-                              int countWord, WaitState &wait, uint64_t *waitNs) {
+__device__ bool awaitMessages(const PhaseParams &p, const BlockState &block, const Messages &m,
+                              const Field (&fields)[Fields], int countWord, WaitState &wait, uint64_t *waitNs) {
   const int thread = threadIdx.x;
   const int items = p.ranks * Packets;
   constexpr int kItems = (MOE_A2A_MAX_RANKS * Packets + kThreads - 1) / kThreads;
@@ -204,7 +205,7 @@ __device__ bool awaitMessages(const PhaseParams &p, const BlockState &block, con
       pending[i] = earlier(got.round, block.round);
       waits |= pending[i];
       if (pending[i]) continue;
-      // Words that have to be equal; which of the fields differ is found out when some do.
+        // Words that have to be equal; which of the fields differ is found out when some do.
 #pragma unroll
       for (int w = 0; w < 3; w++) {
         if (packet * 3 + w != countWord && got.words[w] != wait.said[packet * 3 + w]) differing = 1;
@@ -245,7 +246,8 @@ __device__ bool awaitMessages(const PhaseParams &p, const BlockState &block, con
   for (int item = thread; differing && item < items; item += kThreads) {
     const int source = item / Packets, packet = item % Packets;
     if (!(block.active >> source & 1)) continue;
-    const uint32_t found = differenceOf(loadPacket(packetAt(p, m, source, packet)), block.round, packet, wait.said, fields);
+    const uint32_t found =
+        differenceOf(loadPacket(packetAt(p, m, source, packet)), block.round, packet, wait.said, fields);
     if (found) atomicOr(&wait.differing, found);
   }
   __syncthreads();

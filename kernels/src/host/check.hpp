@@ -31,12 +31,12 @@ class OnDevice {
 
 }  // namespace moe_a2a
 
-#define MOE_A2A_TRY(call)                                                             \
-  do {                                                                                \
-    const cudaError_t tried = (call);                                                 \
-    if (tried != cudaSuccess) return ::moe_a2a::cudaFailed(tried, #call);             \
+#define MOE_A2A_TRY(call)                                                 \
+  do {                                                                    \
+    const cudaError_t tried = (call);                                     \
+    if (tried != cudaSuccess) return ::moe_a2a::cudaFailed(tried, #call); \
   } while (0)
 
-#define MOE_A2A_ON_DEVICE(device)               \
-  const ::moe_a2a::OnDevice onDevice(device);   \
+#define MOE_A2A_ON_DEVICE(device)             \
+  const ::moe_a2a::OnDevice onDevice(device); \
   MOE_A2A_TRY(onDevice.error())

@@ -80,7 +80,8 @@ int32_t moe_a2a_stop(moe_a2a_rank *rank, int32_t still_send) {
 
 int32_t moe_a2a_mark_gone(moe_a2a_rank *rank, int32_t peer, int32_t kind) {
   using namespace moe_a2a;
-  if (peer < 0 || peer >= rank->config.ep_size || (kind != MOE_A2A_CLOSED && kind != MOE_A2A_LOST)) return invalid("peer or kind is out of range");
+  if (peer < 0 || peer >= rank->config.ep_size || (kind != MOE_A2A_CLOSED && kind != MOE_A2A_LOST))
+    return invalid("peer or kind is out of range");
   MOE_A2A_ON_DEVICE(rank->options.device);
   const uint64_t control = reinterpret_cast<uint64_t>(rank->window) + rank->layout.control;
   MOE_A2A_TRY(writeWord(*rank, control + closedWord(peer), kind, 2));

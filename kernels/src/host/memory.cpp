@@ -9,8 +9,8 @@
 namespace moe_a2a {
 namespace {
 
-// What a device's memory comes from. cudaFree and cudaFreeHost wait for all kernels of a device, those that wait for peers
-// among them, so memory comes from pools and goes back to them in the order of a stream that does nothing else.
+// What a device's memory comes from. cudaFree and cudaFreeHost wait for all kernels of a device, those that wait for
+// peers among them, so memory comes from pools and goes back to them in the order of a stream that does nothing else.
 struct DevicePools {
   cudaStream_t stream = nullptr;
   cudaMemPool_t tensors = nullptr;
@@ -67,8 +67,8 @@ int32_t take(int device, uint64_t bytes, bool isWindow, void **memory) {
   MOE_A2A_ON_DEVICE(device);
   DevicePools pools;
   if (const int32_t result = poolsOf(device, &pools)) return result;
-  // Not waited for: memory is given back only when no work uses it, so the order of the host is order enough. A wait could be
-  // one for a kernel that waits for peers, since streams share hardware queues.
+  // Not waited for: memory is given back only when no work uses it, so the order of the host is order enough. A wait
+  // could be one for a kernel that waits for peers, since streams share hardware queues.
   MOE_A2A_TRY(cudaMallocFromPoolAsync(memory, bytes, isWindow ? pools.windows : pools.tensors, pools.stream));
   return MOE_A2A_OK;
 }
@@ -96,7 +96,8 @@ int32_t takeHostBlock(uint8_t **block) {
       return MOE_A2A_OK;
     }
   }
-  MOE_A2A_TRY(cudaHostAlloc(reinterpret_cast<void **>(block), kStagingBytes + sizeof(HostPage), cudaHostAllocMapped | cudaHostAllocPortable));
+  MOE_A2A_TRY(cudaHostAlloc(reinterpret_cast<void **>(block), kStagingBytes + sizeof(HostPage),
+                            cudaHostAllocMapped | cudaHostAllocPortable));
   return MOE_A2A_OK;
 }
 
@@ -118,7 +119,9 @@ int32_t moe_a2a_alloc(int32_t device, uint64_t bytes, uint64_t *address) {
   return result;
 }
 
-int32_t moe_a2a_free(int32_t device, uint64_t address) { return address == 0 ? MOE_A2A_OK : moe_a2a::give(device, address); }
+int32_t moe_a2a_free(int32_t device, uint64_t address) {
+  return address == 0 ? MOE_A2A_OK : moe_a2a::give(device, address);
+}
 
 int32_t moe_a2a_free_window(int32_t device, uint64_t address) { return moe_a2a::give(device, address); }
 
@@ -135,8 +138,8 @@ int32_t moe_a2a_host_free(void *memory) {
 int32_t moe_a2a_copy(int32_t device, uint64_t target, uint64_t source, uint64_t bytes, uint64_t stream) {
   MOE_A2A_ON_DEVICE(device);
   if (bytes == 0) return MOE_A2A_OK;
-  MOE_A2A_TRY(cudaMemcpyAsync(reinterpret_cast<void *>(target), reinterpret_cast<const void *>(source), bytes, cudaMemcpyDefault,
-                              reinterpret_cast<cudaStream_t>(stream)));
+  MOE_A2A_TRY(cudaMemcpyAsync(reinterpret_cast<void *>(target), reinterpret_cast<const void *>(source), bytes,
+                              cudaMemcpyDefault, reinterpret_cast<cudaStream_t>(stream)));
   return MOE_A2A_OK;
 }
 

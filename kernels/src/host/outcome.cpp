@@ -65,7 +65,8 @@ int32_t readFailure(moe_a2a_rank &rank, moe_a2a_failure &failure) {
 
 extern "C" {
 
-int32_t moe_a2a_outcome(moe_a2a_rank *rank, int32_t lane, int32_t phase, uint32_t round, moe_a2a_phase_outcome *outcome) {
+int32_t moe_a2a_outcome(moe_a2a_rank *rank, int32_t lane, int32_t phase, uint32_t round,
+                        moe_a2a_phase_outcome *outcome) {
   using namespace moe_a2a;
   if (!outcome || outcome->struct_size != sizeof(*outcome)) return invalid("struct_size is wrong");
   if (lane < 0 || lane >= rank->config.rounds_in_flight) return invalid("lane is out of range");

@@ -47,13 +47,15 @@ PhaseParams phaseParams(const moe_a2a_rank &rank, int lane, int phase, int maxTo
   p.maxTargets = rank.layout.max_targets;
   p.maxTokens = maxTokens;
   p.maxBlocks = rank.maxBlocks;
-  // With two lanes, or a GPU that is shared out, a kernel that only holds its place could keep out one that a peer waits for.
+  // With two lanes, or a GPU that is shared out, a kernel that only holds its place could keep out one that a peer
+  // waits for.
   p.startNextEarly = rank.programmaticLaunch && rank.config.rounds_in_flight == 1 && rank.options.max_sms <= 0;
   p.delays = rank.delays[phase];
   return p;
 }
 
-int32_t launch(moe_a2a_rank &rank, const void *kernel, int blocks, void *params, uint64_t streamHandle, int lane, int phase) {
+int32_t launch(moe_a2a_rank &rank, const void *kernel, int blocks, void *params, uint64_t streamHandle, int lane,
+               int phase) {
   MOE_A2A_ON_DEVICE(rank.options.device);
   const auto stream = streamHandle ? reinterpret_cast<cudaStream_t>(streamHandle) : rank.stream;
   cudaLaunchAttribute attribute{};
@@ -92,7 +94,8 @@ const char *problemOf(const moe_a2a_rank &rank, const moe_a2a_dispatch_args &d) 
   }
   if (bytes > rank.config.max_dispatch_bytes_per_token) return "rows are longer than max_dispatch_bytes_per_token";
   if (d.num_local_tokens > 0 && !d.expert_ids) return "expert_ids is null";
-  if ((d.expert_ids | d.num_local_tokens_ptr | d.expert_stats) % 4) return "expert_ids, the token count or expert_stats are not aligned to 4 bytes";
+  if ((d.expert_ids | d.num_local_tokens_ptr | d.expert_stats) % 4)
+    return "expert_ids, the token count or expert_stats are not aligned to 4 bytes";
   if (d.expert_id_payload < -1 || d.expert_id_payload >= d.payload_count) return "expert_id_payload is out of range";
   if (d.expert_id_payload >= 0 && d.row_bytes[d.expert_id_payload] % 4) return "expert ids take whole int32";
   if (d.stats_length < 0 || d.stats_length > rank.config.max_expert_stats) return "stats_length is out of range";
@@ -121,7 +124,8 @@ const char *problemOf(const moe_a2a_rank &rank, const moe_a2a_combine_args &c) {
 extern "C" {
 
 int32_t moe_a2a_recv_offset(const moe_a2a_rank *rank, const moe_a2a_dispatch_args *d, int32_t index, uint64_t *offset) {
-  if (!d || !offset || d->lane < 0 || d->lane >= rank->config.rounds_in_flight || index < 0 || index >= MOE_A2A_MAX_PAYLOADS) {
+  if (!d || !offset || d->lane < 0 || d->lane >= rank->config.rounds_in_flight || index < 0 ||
+      index >= MOE_A2A_MAX_PAYLOADS) {
     return moe_a2a::invalid("lane or index is out of range");
   }
   *offset = moe_a2a::payloadOffset(*rank, *d, index);
@@ -163,7 +167,9 @@ int32_t moe_a2a_dispatch(moe_a2a_rank *rank, const moe_a2a_dispatch_args *d) {
     p.payloads[q].parts = partsOf(d->row_bytes[q] >> p.payloads[q].vectorLog2, m.splits);
   }
   p.scan = m.slots_by == 2;
-  const int64_t idBytes = d->expert_id_payload < 0 ? 0 : static_cast<int64_t>(rank->config.ep_size) * d->max_tokens * d->row_bytes[d->expert_id_payload];
+  const int64_t idBytes = d->expert_id_payload < 0 ? 0
+                                                   : static_cast<int64_t>(rank->config.ep_size) * d->max_tokens *
+                                                         d->row_bytes[d->expert_id_payload];
   const auto fillers = static_cast<int>(std::min<int64_t>(rank->maxBlocks, idBytes / kFillBytesPerBlock));
   p.receivers = std::max(1, fillers);
   const int blocks = d->mapping.blocks ? d->mapping.blocks : std::max(m.blocks, p.receivers);
@@ -187,7 +193,10 @@ int32_t moe_a2a_combine(moe_a2a_rank *rank, const moe_a2a_combine_args *c) {
   p.rowBytes = c->hidden_size * (c->dtype == MOE_A2A_FLOAT32 ? 4 : 2);
   p.copyVectorLog2 = vectorLog2(c->expert_output, p.rowBytes);
   const int outRowBytes = c->hidden_size * (c->out_dtype == MOE_A2A_FLOAT32 ? 4 : 2);
-  p.vectorized = p.rowBytes % 16 == 0 && (c->output | static_cast<uint64_t>(outRowBytes)) % (c->dtype == MOE_A2A_FLOAT32 && c->out_dtype != MOE_A2A_FLOAT32 ? 8 : 16) == 0;
+  p.vectorized =
+      p.rowBytes % 16 == 0 && (c->output | static_cast<uint64_t>(outRowBytes)) %
+                                      (c->dtype == MOE_A2A_FLOAT32 && c->out_dtype != MOE_A2A_FLOAT32 ? 8 : 16) ==
+                                  0;
   p.rows = lane.rows;
   const moe_a2a_mapping m = chooseMapping(c->mapping, lane.rows, std::max(1, p.rowBytes), rank->maxBlocks);
   p.tokensPerTile = m.tokens_per_tile;
@@ -196,15 +205,19 @@ int32_t moe_a2a_combine(moe_a2a_rank *rank, const moe_a2a_combine_args *c) {
   p.parts = partsOf(p.vectorized ? p.rowBytes / 16 : p.hiddenSize, m.splits);
   const int64_t slots = static_cast<int64_t>(rank->config.ep_size) * lane.maxTokens;
   const bool copies = !inPlace && slots > 0;
-  p.copyTickets = copies ? static_cast<int>(std::min<int64_t>(rank->maxBlocks, (slots + kCopyRowsPerBlock - 1) / kCopyRowsPerBlock)) : 0;
+  p.copyTickets =
+      copies ? static_cast<int>(std::min<int64_t>(rank->maxBlocks, (slots + kCopyRowsPerBlock - 1) / kCopyRowsPerBlock))
+             : 0;
   const int blocks = c->mapping.blocks ? c->mapping.blocks : std::max(lane.rows ? m.blocks : 1, p.copyTickets);
-  const int32_t result = launch(*rank, combineFunction(c->dtype, c->out_dtype), blocks, &p, c->stream, c->lane, MOE_A2A_COMBINE);
+  const int32_t result =
+      launch(*rank, combineFunction(c->dtype, c->out_dtype), blocks, &p, c->stream, c->lane, MOE_A2A_COMBINE);
   if (result == MOE_A2A_OK) rank->lanes[c->lane].dispatched = false;
   return result;
 }
 
 int32_t moe_a2a_phase_event(const moe_a2a_rank *rank, int32_t lane, int32_t phase, uint64_t *event) {
-  if (!event || lane < 0 || lane >= MOE_A2A_MAX_LANES || phase < 0 || phase > 1) return moe_a2a::invalid("lane or phase is out of range");
+  if (!event || lane < 0 || lane >= MOE_A2A_MAX_LANES || phase < 0 || phase > 1)
+    return moe_a2a::invalid("lane or phase is out of range");
   *event = reinterpret_cast<uint64_t>(rank->phaseEvents[lane][phase]);
   return MOE_A2A_OK;
 }

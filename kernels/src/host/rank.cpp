@@ -43,7 +43,8 @@ cudaError_t loadKernels(int *blocksPerSm) {
     cudaFuncAttributes attributes;
     if (const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel)) return error;
     int blocks = 0;
-    if (const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kThreads, 0)) return error;
+    if (const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kThreads, 0))
+      return error;
     *blocksPerSm = std::min(*blocksPerSm, blocks);
   }
   return cudaSuccess;
@@ -93,12 +94,13 @@ int32_t initialise(moe_a2a_rank &rank) {
   const uint32_t before = rank.options.first_round - 1;
   // Counts of a round long past, in every place, piece by piece.
   const uint64_t countBytes = static_cast<uint64_t>(rank.config.max_tokens_per_rank) * ranks * sizeof(uint64_t);
-  const std::vector<uint64_t> counts(std::min<uint64_t>(countBytes, 1 << 20) / sizeof(uint64_t), static_cast<uint64_t>(before) << 32);
+  const std::vector<uint64_t> counts(std::min<uint64_t>(countBytes, 1 << 20) / sizeof(uint64_t),
+                                     static_cast<uint64_t>(before) << 32);
   const uint64_t piece = counts.size() * sizeof(uint64_t);
   for (int l = 0; l < rank.config.rounds_in_flight; l++) {
     for (uint64_t at = 0; at < countBytes; at += piece) {
-      MOE_A2A_TRY(cudaMemcpyAsync(rank.own + layout.lanes[l].tile_counts + at, counts.data(), std::min(piece, countBytes - at),
-                                  cudaMemcpyHostToDevice, rank.side));
+      MOE_A2A_TRY(cudaMemcpyAsync(rank.own + layout.lanes[l].tile_counts + at, counts.data(),
+                                  std::min(piece, countBytes - at), cudaMemcpyHostToDevice, rank.side));
     }
   }
   // The vector above is read until here.
@@ -123,14 +125,16 @@ extern "C" {
 
 int32_t moe_a2a_rank_create(const moe_a2a_config *config, const moe_a2a_rank_options *options, moe_a2a_rank **out) {
   using namespace moe_a2a;
-  if (!config || !options || !out || options->struct_size != sizeof(*options)) return invalid("a pointer is null or a struct_size wrong");
+  if (!config || !options || !out || options->struct_size != sizeof(*options))
+    return invalid("a pointer is null or a struct_size wrong");
   auto *rank = new (std::nothrow) moe_a2a_rank;
   if (!rank) return invalid("out of host memory");
   rank->config = *config;
   rank->options = *options;
   rank->layout.struct_size = sizeof(rank->layout);
   int32_t result = moe_a2a_plan(config, &rank->layout);
-  if (result == MOE_A2A_OK && (options->rank < 0 || options->rank >= config->ep_size)) result = invalid("rank is outside 0…ep_size - 1");
+  if (result == MOE_A2A_OK && (options->rank < 0 || options->rank >= config->ep_size))
+    result = invalid("rank is outside 0…ep_size - 1");
   else if (result != MOE_A2A_OK) invalid("the config is out of range");
   if (result == MOE_A2A_OK) {
     rank->placement = makePlacement(*config);
@@ -168,7 +172,8 @@ int32_t moe_a2a_rank_connect(moe_a2a_rank *rank, const uint64_t *windows, const 
   using namespace moe_a2a;
   MOE_A2A_ON_DEVICE(rank->options.device);
   const int ranks = rank->config.ep_size;
-  if (windows[rank->options.rank] != reinterpret_cast<uint64_t>(rank->window)) return invalid("windows[rank] is not this rank's own window");
+  if (windows[rank->options.rank] != reinterpret_cast<uint64_t>(rank->window))
+    return invalid("windows[rank] is not this rank's own window");
   for (int r = 0; r < ranks; r++) {
     rank->windows[r] = windows[r];
     int32_t reaches = 1;
@@ -176,7 +181,8 @@ int32_t moe_a2a_rank_connect(moe_a2a_rank *rank, const uint64_t *windows, const 
     if (!reaches) return invalid("a peer's device cannot be accessed from this rank's");
   }
   std::memcpy(rank->staging, windows, ranks * sizeof(uint64_t));
-  MOE_A2A_TRY(copyToDevice(*rank, rank->own + rank->layout.state + offsetof(RankState, windows), rank->staging, ranks * sizeof(uint64_t)));
+  MOE_A2A_TRY(copyToDevice(*rank, rank->own + rank->layout.state + offsetof(RankState, windows), rank->staging,
+                           ranks * sizeof(uint64_t)));
   MOE_A2A_TRY(cudaStreamSynchronize(rank->side));
   rank->connected = true;
   return MOE_A2A_OK;
@@ -205,7 +211,8 @@ void moe_a2a_rank_destroy(moe_a2a_rank *rank) {
     }
     if (rank->staging) moe_a2a::giveHostBlock(rank->staging);
     if (rank->own) moe_a2a_free(rank->options.device, reinterpret_cast<uint64_t>(rank->own));
-    if (rank->window && rank->ownsWindow) moe_a2a_free_window(rank->options.device, reinterpret_cast<uint64_t>(rank->window));
+    if (rank->window && rank->ownsWindow)
+      moe_a2a_free_window(rank->options.device, reinterpret_cast<uint64_t>(rank->window));
     cudaGetLastError();
   }
   delete rank;

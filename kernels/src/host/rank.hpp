@@ -23,7 +23,7 @@ struct moe_a2a_rank {
   uint8_t *window = nullptr;
   bool ownsWindow = true;
   uint8_t *own = nullptr;
-  moe_a2a::HostPage *host = nullptr;        // mapped host memory
+  moe_a2a::HostPage *host = nullptr;  // mapped host memory
   moe_a2a::HostPage *hostOnDevice = nullptr;
   uint8_t *staging = nullptr;  // pinned host memory
   cudaStream_t stream = nullptr;

@@ -46,7 +46,8 @@ int32_t moe_a2a_clean(moe_a2a_rank *rank, const uint32_t *next_rounds) {
       for (size_t w = 0; w < words.size(); w += sizeof(Packet) / sizeof(uint32_t)) words[w] = next_rounds[l] - 1;
       return words;
     };
-    if (const int32_t result = upload(*rank, at.dispatch_headers, before(kRoundBuffers * ranks * kDispatchHeaderBytes))) return result;
+    if (const int32_t result = upload(*rank, at.dispatch_headers, before(kRoundBuffers * ranks * kDispatchHeaderBytes)))
+      return result;
     if (const int32_t result = upload(*rank, at.combine_headers, before(ranks * kCombineHeaderBytes))) return result;
   }
   // By copies, not memsets: those may be kernels, which would queue behind kernels of other instances.
@@ -96,7 +97,8 @@ int32_t moe_a2a_tell_failed_reset(moe_a2a_rank *rank, const moe_a2a_failure *fai
   for (int r = 0; r < rank->config.ep_size; r++) {
     if (r == rank->options.rank || !(mask >> r & 1)) continue;
     uint8_t *window = reinterpret_cast<uint8_t *>(rank->windows[r]);
-    uint8_t *record = window + rank->layout.abort_records + static_cast<uint64_t>(rank->options.rank) * kAbortRecordBytes + verdictOffset(kFound);
+    uint8_t *record = window + rank->layout.abort_records +
+                      static_cast<uint64_t>(rank->options.rank) * kAbortRecordBytes + verdictOffset(kFound);
     MOE_A2A_TRY(copyToDevice(*rank, record, verdict, sizeof(*verdict)));
     MOE_A2A_TRY(copyToDevice(*rank, record + offsetof(VerdictHead, set), one, sizeof(*one)));
     MOE_A2A_TRY(copyToDevice(*rank, window + rank->layout.control + kAlarmWord, one, sizeof(*one)));
@@ -105,7 +107,8 @@ int32_t moe_a2a_tell_failed_reset(moe_a2a_rank *rank, const moe_a2a_failure *fai
   return MOE_A2A_OK;
 }
 
-int32_t moe_a2a_start_generation(moe_a2a_rank *rank, int32_t generation, uint64_t active_mask, const uint32_t *next_rounds) {
+int32_t moe_a2a_start_generation(moe_a2a_rank *rank, int32_t generation, uint64_t active_mask,
+                                 const uint32_t *next_rounds) {
   using namespace moe_a2a;
   MOE_A2A_ON_DEVICE(rank->options.device);
   for (int l = 0; l < rank->config.rounds_in_flight; l++) {

@@ -38,7 +38,9 @@ int32_t moe_a2a_stream_synchronize(int32_t device, uint64_t stream) {
   return MOE_A2A_OK;
 }
 
-int32_t moe_a2a_event_create(int32_t device, uint64_t *event) { return makeEvent(device, event, cudaEventDisableTiming); }
+int32_t moe_a2a_event_create(int32_t device, uint64_t *event) {
+  return makeEvent(device, event, cudaEventDisableTiming);
+}
 
 int32_t moe_a2a_timer_create(int32_t device, uint64_t *event) { return makeEvent(device, event, cudaEventDefault); }
 

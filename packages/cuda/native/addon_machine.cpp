@@ -53,9 +53,9 @@ Napi::Value Addon::Plan(const Napi::CallbackInfo &info) {
   layout.struct_size = sizeof layout;
   check(info.Env(), moe_a2a_plan(&config, &layout));
   std::vector<double> values;
-  for (const uint64_t value : {layout.control, layout.abort_records, layout.state, layout.accumulator,
-                               layout.recv_buffer_bytes, layout.stats_row_bytes,
-                               static_cast<uint64_t>(layout.max_targets), layout.window_bytes, layout.private_bytes}) {
+  for (const uint64_t value :
+       {layout.control, layout.abort_records, layout.state, layout.accumulator, layout.recv_buffer_bytes,
+        layout.stats_row_bytes, static_cast<uint64_t>(layout.max_targets), layout.window_bytes, layout.private_bytes}) {
     values.push_back(static_cast<double>(value));
   }
   for (int lane = 0; lane < config.rounds_in_flight; lane++) {

@@ -46,8 +46,8 @@ uint32_t Addon::Enqueue(const Napi::CallbackInfo &info, bool toDevice, Copy &cop
   copy.device = rank.options.device;
   check(info.Env(), StagingPool::instance().take(copy.bytes, &copy.staged));
   if (source != nullptr) std::memcpy(copy.staged, source, copy.bytes);
-  const int32_t result = rank.copy(toDevice, address, copy.staged, copy.bytes, eventHandles, events, streamHandles,
-                                   streams, &copy.event);
+  const int32_t result =
+      rank.copy(toDevice, address, copy.staged, copy.bytes, eventHandles, events, streamHandles, streams, &copy.event);
   if (result < 0) {
     const moe_a2a_error error = lastError(result);
     StagingPool::instance().give(copy.bytes, copy.staged);

@@ -10,7 +10,7 @@ Napi::Value Addon::MakeRank(const Napi::CallbackInfo &info) {
   rank->config = readConfig(info, 0);
   const uint32_t *v = uint32Array(info, 1, 6).data;
   rank->options = {sizeof(moe_a2a_rank_options), static_cast<int32_t>(v[0]), static_cast<int32_t>(v[1]), v[2],
-                   static_cast<int32_t>(v[3]), static_cast<int32_t>(v[4]), static_cast<int32_t>(v[5])};
+                   static_cast<int32_t>(v[3]),   static_cast<int32_t>(v[4]), static_cast<int32_t>(v[5])};
   rank->key = text(info, 2);
   const uint32_t id = nextRank_++;
   ranks_.emplace(id, std::move(rank));
@@ -28,10 +28,10 @@ Napi::Value Addon::ConnectRank(const Napi::CallbackInfo &info) {
   const size_t ranks = rank.config.ep_size;
   const uint64_t *windows = handleArray(info, 1, ranks).data;
   const int32_t *devices = int32Array(info, 2, ranks).data;
-  return Occupy(rank, [&rank, windows = std::vector(windows, windows + ranks),
-                       devices = std::vector(devices, devices + ranks)] {
-    return rank.connect(windows.data(), devices.data());
-  });
+  return Occupy(
+      rank, [&rank, windows = std::vector(windows, windows + ranks), devices = std::vector(devices, devices + ranks)] {
+        return rank.connect(windows.data(), devices.data());
+      });
 }
 
 Napi::Value Addon::CloseRank(const Napi::CallbackInfo &info) {
@@ -40,10 +40,11 @@ Napi::Value Addon::CloseRank(const Napi::CallbackInfo &info) {
   if (rank.busy) throw Napi::Error::New(info.Env(), "the rank is busy");
   const bool announce = info[1].ToBoolean().Value();
   rank.busy = true;
-  const uint32_t token = waiter_.run([&rank, announce] { return rank.close(announce); }, [this, &rank, id] {
-    giveDeferred(rank);
-    ranks_.erase(id);
-  });
+  const uint32_t token = waiter_.run([&rank, announce] { return rank.close(announce); },
+                                     [this, &rank, id] {
+                                       giveDeferred(rank);
+                                       ranks_.erase(id);
+                                     });
   return Napi::Number::New(info.Env(), token);
 }
 

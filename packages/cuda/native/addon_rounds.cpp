@@ -35,10 +35,10 @@ Napi::Value Addon::Outcome(const Napi::CallbackInfo &info) {
   outcome_->struct_size = sizeof(moe_a2a_phase_outcome);
   check(info.Env(), moe_a2a_outcome(rank.handle(), lane, phase, round, outcome_.get()));
   const moe_a2a_report &report = outcome_->report;
-  const double head[] = {static_cast<double>(outcome_->completed), static_cast<double>(report.known),
+  const double head[] = {static_cast<double>(outcome_->completed),     static_cast<double>(report.known),
                          static_cast<double>(report.num_local_tokens), static_cast<double>(report.tokens_sent),
-                         static_cast<double>(report.tokens_received), static_cast<double>(report.dropped_padding),
-                         static_cast<double>(report.dropped_invalid), static_cast<double>(report.dropped_inactive)};
+                         static_cast<double>(report.tokens_received),  static_cast<double>(report.dropped_padding),
+                         static_cast<double>(report.dropped_invalid),  static_cast<double>(report.dropped_inactive)};
   std::copy(std::begin(head), std::end(head), values.data);
   for (int r = 0; r < MOE_A2A_MAX_RANKS; r++) values.data[8 + r] = static_cast<double>(report.wait_ns[r]);
   if (outcome_->failure.code == MOE_A2A_NO_FAILURE) return info.Env().Undefined();

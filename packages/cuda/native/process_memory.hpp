@@ -26,8 +26,8 @@ class EventPool {
 };
 
 /*
- * Device memory of tensors. A freed block waits for the work that may still use it, and then serves another tensor of its
- * size, so that neither a new tensor nor a forgotten one costs a call to the driver's allocator.
+ * Device memory of tensors. A freed block waits for the work that may still use it, and then serves another tensor of
+ * its size, so that neither a new tensor nor a forgotten one costs a call to the driver's allocator.
  */
 class DevicePool {
  public:
@@ -73,8 +73,8 @@ class StagingPool {
   static constexpr uint64_t kSmall = 64 << 10;
   static constexpr uint64_t kLarge = 4 << 20;
   static StagingPool &instance();
-  // Makes sure that there is some: allocating pinned memory may wait for kernels that wait for peers, so it is done before
-  // there are any, as far as that can be foreseen.
+  // Makes sure that there is some: allocating pinned memory may wait for kernels that wait for peers, so it is done
+  // before there are any, as far as that can be foreseen.
   int32_t reserve();
   // At most kLarge bytes.
   int32_t take(uint64_t bytes, void **memory);

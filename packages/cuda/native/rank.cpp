@@ -7,8 +7,8 @@ namespace moe_a2a_addon {
 namespace {
 
 // Returns from the calling function where a call of the library failed.
-#define TRY(call)                                       \
-  do {                                                  \
+#define TRY(call)                                                    \
+  do {                                                               \
     if (const int32_t result_ = (call); result_ < 0) return result_; \
   } while (0)
 

@@ -13,8 +13,8 @@
 namespace moe_a2a_addon {
 
 /*
- * The arguments of a lane's phases, written by JavaScript into one array buffer; see packages/cuda/src/lane-block.ts, which
- * has the same numbers. Words are indices of int32, longs of uint64.
+ * The arguments of a lane's phases, written by JavaScript into one array buffer; see packages/cuda/src/lane-block.ts,
+ * which has the same numbers. Words are indices of int32, longs of uint64.
  */
 struct LaneBlock {
   static constexpr size_t kBytes = 512;

@@ -1,4 +1,5 @@
-// Waiting for one environment (thread of JavaScript): for events on one thread, for calls that block on threads of their own.
+// Waiting for one environment (thread of JavaScript): for events on one thread, for calls that block on threads of
+// their own.
 #pragma once
 
 #include <napi.h>
@@ -18,8 +19,8 @@
 namespace moe_a2a_addon {
 
 /*
- * Everything asynchronous has a token; when it is over, the listener is called on the environment's thread with the token
- * and an error or undefined. What is pending keeps the process alive.
+ * Everything asynchronous has a token; when it is over, the listener is called on the environment's thread with the
+ * token and an error or undefined. What is pending keeps the process alive.
  */
 class Waiter {
  public:
@@ -31,7 +32,8 @@ class Waiter {
   uint32_t waitFor(int32_t device, uint64_t event, std::function<void()> atEnd = {});
   // Ends a wait for an event at once, as if it had passed.
   void cancel(uint32_t token);
-  // Runs `task`, which returns a result of the library, on a thread of its own; then `after` on the environment's thread.
+  // Runs `task`, which returns a result of the library, on a thread of its own; then `after` on the environment's
+  // thread.
   uint32_t run(std::function<int32_t()> task, std::function<void()> after = {});
   // Joins all threads; nothing is told any more. The environment ends.
   void shutDown();

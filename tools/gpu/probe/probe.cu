@@ -1,5 +1,6 @@
-// Measures what a host's GPUs can do at most, for figures to be held against: stores and loads from all GPUs to all others
-// at once, a flag going back and forth between two, launches. Prints JSON. No multicast: it is not to be used there.
+// Measures what a host's GPUs can do at most, for figures to be held against: stores and loads from all GPUs to all
+// others at once, a flag going back and forth between two, launches. Prints JSON. No multicast: it is not to be used
+// there.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -17,7 +18,7 @@ constexpr int kThreads = 512;
 constexpr int kTurns = 2000;
 constexpr uint64_t kDeadlineNs = 2'000'000'000;
 
-void check(cudaError_t error, const char* call) {
+void check(cudaError_t error, const char *call) {
   if (error == cudaSuccess) return;
   std::fprintf(stderr, "%s: %s\n", call, cudaGetErrorString(error));
   std::exit(1);
@@ -25,12 +26,12 @@ void check(cudaError_t error, const char* call) {
 #define CHECK(call) check(call, #call)
 
 struct Peers {
-  uint4* memory[kMaxGpus];
+  uint4 *memory[kMaxGpus];
   int count;
 };
 
 /** One load from this GPU's memory, one store to each peer. */
-__global__ void storeToPeers(const uint4* source, Peers peers, size_t words, int turns) {
+__global__ void storeToPeers(const uint4 *source, Peers peers, size_t words, int turns) {
   const size_t stride = size_t{gridDim.x} * blockDim.x;
   for (int turn = 0; turn < turns; turn++) {
     for (size_t i = size_t{blockIdx.x} * blockDim.x + threadIdx.x; i < words; i += stride) {
@@ -41,7 +42,7 @@ __global__ void storeToPeers(const uint4* source, Peers peers, size_t words, int
 }
 
 /** One load from each peer; the sum is kept so that no load is left out. */
-__global__ void loadFromPeers(uint4* sink, Peers peers, size_t words, int turns) {
+__global__ void loadFromPeers(uint4 *sink, Peers peers, size_t words, int turns) {
   const size_t stride = size_t{gridDim.x} * blockDim.x;
   uint4 sum{};
   for (int turn = 0; turn < turns; turn++) {
@@ -66,7 +67,7 @@ __device__ uint64_t now() {
 }
 
 /** Answers each value that arrives in `own` by storing it to `other`; the one that leads raises it. */
-__global__ void pingPong(uint32_t* own, uint32_t* other, bool leads, int turns, uint64_t* took) {
+__global__ void pingPong(uint32_t *own, uint32_t *other, bool leads, int turns, uint64_t *took) {
   const uint64_t start = now();
   for (uint32_t turn = 1; turn <= static_cast<uint32_t>(turns); turn++) {
     if (leads) asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(other), "r"(turn) : "memory");
@@ -86,10 +87,10 @@ __global__ void pingPong(uint32_t* own, uint32_t* other, bool leads, int turns, 
 __global__ void nothing() {}
 
 struct Gpu {
-  uint4* source;
-  std::vector<uint4*> inbox;
-  uint32_t* flag;
-  uint64_t* took;
+  uint4 *source;
+  std::vector<uint4 *> inbox;
+  uint32_t *flag;
+  uint64_t *took;
   cudaStream_t stream;
   cudaEvent_t start, end;
   cudaDeviceProp properties;
@@ -139,8 +140,8 @@ double roundTrip() {
   for (int g : {0, other}) CHECK(cudaMemset(gpus[g].flag, 0, 256));
   CHECK(cudaDeviceSynchronize());
   // Two flags a cache line apart, so that one GPU can play both sides.
-  uint32_t* const first = gpus[0].flag;
-  uint32_t* const second = gpus[other].flag + 32;
+  uint32_t *const first = gpus[0].flag;
+  uint32_t *const second = gpus[other].flag + 32;
   CHECK(cudaSetDevice(other));
   cudaStream_t answering;
   CHECK(cudaStreamCreateWithFlags(&answering, cudaStreamNonBlocking));
@@ -160,7 +161,7 @@ struct LaunchCost {
 
 LaunchCost launchCost() {
   CHECK(cudaSetDevice(0));
-  Gpu& gpu = gpus[0];
+  Gpu &gpu = gpus[0];
   constexpr int kLaunches = 2000;
   for (int i = 0; i < 100; i++) nothing<<<1, 32, 0, gpu.stream>>>();
   CHECK(cudaStreamSynchronize(gpu.stream));
@@ -179,7 +180,7 @@ void setUp(int count) {
   gpus.resize(count);
   for (int g = 0; g < count; g++) {
     CHECK(cudaSetDevice(g));
-    Gpu& gpu = gpus[g];
+    Gpu &gpu = gpus[g];
     CHECK(cudaGetDeviceProperties(&gpu.properties, g));
     CHECK(cudaMalloc(&gpu.source, kBytes));
     CHECK(cudaMemset(gpu.source, 0x35 + g, kBytes));
