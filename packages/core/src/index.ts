@@ -63,6 +63,8 @@ export {
   type MemoryGroupInternals,
   memoryGroupOf,
 } from "./group/memory-group.js";
+export type { ProcessGroupOptions } from "./group/process/join-options.js";
+export { joinProcessGroup } from "./group/process/join-process-group.js";
 export { createThreadGroup, joinThreadGroup, type ThreadTicket } from "./group/thread-group.js";
 export { type Failure, InstanceState } from "./instance/instance-state.js";
 export { checkFirstRound, checkMemoryGroup, type Introduction, introduce } from "./instance/introductions.js";

@@ -1,0 +1,75 @@
+import { MoeA2AError } from "../../errors.js";
+import { missingError } from "../../verdict.js";
+import type { Group } from "../group.js";
+import type { Door } from "./door.js";
+import type { JoinOptions } from "./join-options.js";
+import type { Link } from "./link.js";
+import { sendFailure } from "./messages.js";
+import { ProcessGroup } from "./process-group.js";
+
+/** What a rank holds while its group is being made: given to the group in the end, or let go of at once. */
+export abstract class Joining {
+  protected readonly options: JoinOptions;
+  /** By rank. */
+  protected readonly links: (Link | undefined)[];
+  protected door: Door | undefined;
+  readonly group: Promise<Group>;
+  readonly #abort = new AbortController();
+  readonly #timer: ReturnType<typeof setTimeout>;
+  #resolve: (group: Group) => void = () => {};
+  #reject: (error: unknown) => void = () => {};
+
+  constructor(options: JoinOptions) {
+    this.options = options;
+    this.links = new Array<Link | undefined>(options.size).fill(undefined);
+    this.group = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    this.#timer = setTimeout(
+      () => this.fail(this.missing(this.missingRanks(), "timeout")),
+      options.timeoutMs,
+    );
+  }
+
+  /** The ranks that this one still waits for, as far as it knows. */
+  protected abstract missingRanks(): number[];
+
+  /** Aborted once the joining is over. */
+  protected get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  protected get over(): boolean {
+    return this.#abort.signal.aborted;
+  }
+
+  protected missing(missingRanks: number[], kind: "timeout" | "lost"): MoeA2AError {
+    const { rank, timeoutMs } = this.options;
+    const where = "joinProcessGroup()";
+    return missingError({ phase: "create", round: 0, missingRanks, kind, timeoutMs, rank, where });
+  }
+
+  /** Makes the group, in this very turn: what peers send next is for it. */
+  protected succeed(): void {
+    this.#end();
+    this.#resolve(new ProcessGroup(this.options.rank, this.links));
+  }
+
+  /** Gives up, and tells all ranks that this one is connected to. */
+  protected fail(error: unknown): void {
+    if (this.over) return;
+    this.#end();
+    for (const link of this.links) {
+      if (link && error instanceof MoeA2AError) sendFailure(link, error);
+      else link?.finish();
+    }
+    this.#reject(error);
+  }
+
+  #end(): void {
+    clearTimeout(this.#timer);
+    this.#abort.abort();
+    this.door?.close();
+  }
+}

@@ -1,0 +1,203 @@
+import type { Socket } from "node:net";
+
+/** What a link tells whoever listens to it. */
+export interface LinkListener {
+  /** A message came, in the order in which the peer sent them. A {@link Malformed} thrown from here ends the link. */
+  message(type: number, body: Buffer): void;
+  /** No more will come: the peer said goodbye (`orderly`), or the connection was lost. Called once. */
+  ended(orderly: boolean): void;
+}
+
+/** A peer sent what it must not send. */
+export class Malformed extends Error {}
+
+/** Length of type and body, then the type. */
+const HEADER_BYTES = 5;
+/** The most that a frame carries; longer messages go in several, so that memory follows what has arrived. */
+const MAX_FRAME_BYTES = 2 ** 20;
+/** Set in the type of a frame that another of the same message follows. */
+const MORE = 0x80;
+const GOODBYE = 0x7f;
+/** Milliseconds without progress after which a link that is ending is cut. */
+const LINGER_MS = 5_000;
+const KEEP_ALIVE_MS = 10_000;
+
+/** Messages of bounded size over an authenticated socket, in order, as fast as the peer takes them. */
+export class Link {
+  readonly #socket: Socket;
+  #listener: LinkListener | undefined;
+  #messageLimit: number;
+  #incoming: Buffer[] = [];
+  #incomingBytes = 0;
+  #parts: Buffer[] = [];
+  #partBytes = 0;
+  readonly #outgoing: (readonly [header: Buffer, body: Uint8Array])[] = [];
+  #blocked = false;
+  #finishing = false;
+  /** How the peer's side ended, once it has. */
+  #end: { readonly orderly: boolean } | undefined;
+
+  /** Nothing is read before {@link listen}. */
+  constructor(socket: Socket, messageLimit: number) {
+    this.#socket = socket;
+    this.#messageLimit = messageLimit;
+    socket.pause();
+    socket.setNoDelay(true);
+    socket.setKeepAlive(true, KEEP_ALIVE_MS);
+    socket.on("data", (chunk: Buffer) => this.#take(chunk));
+    // What follows an error is `close`.
+    socket.on("error", () => {});
+    socket.on("end", () => this.#ended(false));
+    socket.on("close", () => this.#ended(false));
+    socket.on("drain", () => {
+      this.#blocked = false;
+      this.#pump();
+    });
+  }
+
+  /** Has messages up to `messageLimit` bytes delivered from now on; without a listener they wait unread. */
+  listen(listener: LinkListener | undefined, messageLimit = this.#messageLimit): void {
+    this.#listener = listener;
+    this.#messageLimit = messageLimit;
+    if (!listener) {
+      this.#socket.pause();
+      return;
+    }
+    this.#deliver();
+    if (this.#listener !== listener) return;
+    if (this.#end) this.#tellEnd();
+    else this.#socket.resume();
+  }
+
+  /** Sends one message, its body in parts, which must not change any more. */
+  send(type: number, ...parts: readonly Uint8Array[]): void {
+    if (this.#finishing || this.#socket.destroyed) return;
+    const bodies: Uint8Array[] = [];
+    for (const part of parts.length === 0 ? [new Uint8Array(0)] : parts) {
+      let offset = 0;
+      do {
+        bodies.push(part.subarray(offset, offset + MAX_FRAME_BYTES));
+        offset += MAX_FRAME_BYTES;
+      } while (offset < part.length);
+    }
+    for (const [i, body] of bodies.entries()) {
+      const header = Buffer.allocUnsafe(HEADER_BYTES);
+      header.writeUInt32BE(body.length + 1, 0);
+      header.writeUInt8(i + 1 < bodies.length ? type | MORE : type, 4);
+      this.#outgoing.push([header, body]);
+    }
+    this.#pump();
+  }
+
+  /** Sends what was given to {@link send}, a goodbye and no more; reads nothing any more. Waits for nobody. */
+  close(): void {
+    this.send(GOODBYE);
+    this.finish();
+  }
+
+  /** Like {@link close}, without the goodbye. */
+  finish(): void {
+    if (this.#finishing) return;
+    this.#finishing = true;
+    this.#listener = undefined;
+    this.#incoming = [];
+    this.#parts = [];
+    this.unref();
+    // A peer that is stuck keeps neither the socket nor the process.
+    this.#socket.setTimeout(LINGER_MS, () => this.#socket.destroy());
+    // What still comes is read and dropped: unread, it would have the kernel drop what was sent.
+    this.#socket.resume();
+    this.#pump();
+  }
+
+  /** Lets the process end while nothing but this link is open. What is being sent still keeps it. */
+  unref(): void {
+    this.#socket.unref();
+  }
+
+  #pump(): void {
+    const socket = this.#socket;
+    while (!this.#blocked && !socket.destroyed) {
+      const frame = this.#outgoing.shift();
+      if (!frame) break;
+      const [header, body] = frame;
+      socket.cork();
+      socket.write(header);
+      if (body.length > 0) socket.write(body);
+      socket.uncork();
+      this.#blocked = socket.writableNeedDrain;
+    }
+    if (this.#finishing && this.#outgoing.length === 0 && !socket.writableEnded) socket.end();
+  }
+
+  #take(chunk: Buffer): void {
+    if (this.#finishing || this.#end) return;
+    this.#incoming.push(chunk);
+    this.#incomingBytes += chunk.length;
+    if (this.#listener) this.#deliver();
+    else this.#socket.pause();
+  }
+
+  #deliver(): void {
+    try {
+      while (this.#listener && this.#nextFrame()) {}
+    } catch (error) {
+      this.#socket.destroy();
+      this.#ended(false);
+      if (!(error instanceof Malformed)) throw error;
+    }
+  }
+
+  /** Takes one frame, where one is there. */
+  #nextFrame(): boolean {
+    if (this.#incomingBytes < HEADER_BYTES) return false;
+    const header = this.#first(HEADER_BYTES);
+    const length = header.readUInt32BE(0);
+    if (length < 1 || length > MAX_FRAME_BYTES + 1) throw new Malformed("a frame's length is out of bounds");
+    const bytes = HEADER_BYTES - 1 + length;
+    if (this.#incomingBytes < bytes) return false;
+    const frame = this.#first(bytes);
+    const rest = frame.subarray(bytes);
+    if (rest.length > 0) this.#incoming[0] = rest;
+    else this.#incoming.shift();
+    this.#incomingBytes -= bytes;
+    this.#part(frame.readUInt8(4), frame.subarray(HEADER_BYTES, bytes));
+    return true;
+  }
+
+  /** The first buffer, of at least `count` bytes. */
+  #first(count: number): Buffer {
+    if ((this.#incoming[0] as Buffer).length < count) this.#incoming = [Buffer.concat(this.#incoming)];
+    return this.#incoming[0] as Buffer;
+  }
+
+  #part(typeAndMore: number, body: Buffer): void {
+    this.#parts.push(body);
+    this.#partBytes += body.length;
+    if (this.#partBytes > this.#messageLimit) throw new Malformed("a message is too long");
+    if (typeAndMore & MORE) {
+      // Empty parts would cost memory without counting.
+      if (body.length === 0) throw new Malformed("an empty part");
+      return;
+    }
+    const message = this.#parts.length === 1 ? body : Buffer.concat(this.#parts, this.#partBytes);
+    this.#parts = [];
+    this.#partBytes = 0;
+    if (typeAndMore === GOODBYE) this.#ended(true);
+    else this.#listener?.message(typeAndMore, message);
+  }
+
+  #ended(orderly: boolean): void {
+    if (this.#end) return;
+    this.#end = { orderly };
+    this.#tellEnd();
+    // No half-open connections: what the peer will not read is not sent.
+    if (!this.#finishing) this.#socket.destroy();
+  }
+
+  #tellEnd(): void {
+    const listener = this.#listener;
+    this.#listener = undefined;
+    listener?.ended(this.#end?.orderly ?? false);
+  }
+}

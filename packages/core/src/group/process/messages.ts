@@ -1,0 +1,154 @@
+import type { ErrorCode, MoeA2AError } from "../../errors.js";
+import { toVerdict, type Verdict } from "../../verdict.js";
+import type { GroupMessage } from "../gathering.js";
+import { type Link, Malformed } from "./link.js";
+import type { Place } from "./place.js";
+
+/** Changes with whatever two ranks have to understand in the same way. */
+export const PROTOCOL_VERSION = 1;
+
+/** What two ranks tell one another, by the number that stands in its frames. */
+export const MESSAGE = {
+  /** Who connects: {@link Hello}. */
+  hello: 1,
+  /** Rank 0: the ranks that are there, as numbers. */
+  present: 2,
+  /** Rank 0: the doors of all ranks, {@link Entrance} or null by rank. */
+  roster: 3,
+  /** To rank 0: this rank is connected to all. */
+  meshed: 4,
+  /** Rank 0: all are. */
+  go: 5,
+  /** The group cannot be made: a verdict. */
+  failed: 6,
+  /** A value for a key: the key's length in 4 bytes, the key, the value. */
+  put: 7,
+  /** A key cannot be completed: the key and a verdict. */
+  fail: 8,
+} as const;
+
+/** The most bytes of a message while the group is being made. */
+export const MAX_JOIN_BYTES = 2 ** 16;
+/** The most bytes of a value, and of its key. */
+export const MAX_VALUE_BYTES = 2 ** 30;
+export const MAX_KEY_BYTES = 2 ** 16;
+export const MAX_GROUP_BYTES = 4 + MAX_KEY_BYTES + MAX_VALUE_BYTES;
+
+/** Where a rank lets in the ranks above it, and the purpose that their proof names. */
+export interface Entrance {
+  readonly place: Place;
+  readonly purpose: string;
+}
+
+export interface Hello {
+  readonly version: number;
+  readonly rank: number;
+  readonly size: number;
+  /** Missing on connections between ranks other than 0. */
+  readonly entrance?: Entrance;
+}
+
+/** Sends a value as JSON. */
+export function sendJson(link: Link, type: number, value: unknown): void {
+  link.send(type, Buffer.from(JSON.stringify(value)));
+}
+
+/** Tells the other end why the group cannot be made, and hangs up. */
+export function sendFailure(link: Link, error: MoeA2AError): void {
+  sendJson(link, MESSAGE.failed, toVerdict(error));
+  link.finish();
+}
+
+function readJson(body: Uint8Array): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(Buffer.from(body).toString());
+    if (typeof value === "object" && value !== null) return value as Record<string, unknown>;
+  } catch {}
+  throw new Malformed("no JSON object");
+}
+
+const isCount = (value: unknown): value is number => Number.isInteger(value) && (value as number) >= 0;
+
+function isEntrance(value: unknown): value is Entrance {
+  const { place, purpose } = (value ?? {}) as Partial<Entrance>;
+  const { host, port, path } = (place ?? {}) as Partial<Record<"host" | "port" | "path", unknown>>;
+  return (
+    typeof purpose === "string" && (typeof path === "string" || (typeof host === "string" && isCount(port)))
+  );
+}
+
+export function readHello(body: Uint8Array): Hello {
+  const { version, rank, size, entrance } = readJson(body);
+  // Another version may say anything else.
+  if (!isCount(version)) throw new Malformed("a hello without version");
+  const known = isCount(rank) && isCount(size) && rank < size && size <= 2 ** 16;
+  if (!known) throw new Malformed("a hello without rank and size");
+  return { version, rank, size, ...(isEntrance(entrance) ? { entrance } : {}) };
+}
+
+export function readPresent(body: Uint8Array): number[] {
+  const ranks: unknown = readJson(body);
+  if (!Array.isArray(ranks) || !ranks.every(isCount)) throw new Malformed("no list of ranks");
+  return ranks;
+}
+
+export function readRoster(body: Uint8Array): (Entrance | null)[] {
+  const roster: unknown = readJson(body);
+  if (!Array.isArray(roster) || !roster.every((e) => e === null || isEntrance(e))) {
+    throw new Malformed("no roster");
+  }
+  return roster;
+}
+
+function verdictOf(value: unknown): Verdict {
+  const { code, message, details } = (value ?? {}) as Partial<Verdict>;
+  if (
+    typeof code !== "string" ||
+    !code.startsWith("ERR_MOE_A2A_") ||
+    typeof message !== "string" ||
+    typeof details !== "object" ||
+    details === null
+  ) {
+    throw new Malformed("no verdict");
+  }
+  // JSON has no undefined, which `values` uses for ranks that said nothing.
+  const values = (details as { values?: unknown }).values;
+  const restored = Array.isArray(values)
+    ? { ...details, values: values.map((v) => v ?? undefined) }
+    : details;
+  return { code: code as ErrorCode, message, details: restored };
+}
+
+export function readFailure(body: Uint8Array): Verdict {
+  return verdictOf(readJson(body));
+}
+
+/** Sends what a rendezvous posts. */
+export function sendGroupMessage(link: Link, message: GroupMessage): void {
+  if (message.kind === "put") {
+    const key = Buffer.from(message.key);
+    const length = Buffer.allocUnsafe(4);
+    length.writeUInt32BE(key.length);
+    link.send(MESSAGE.put, Buffer.concat([length, key]), message.value as Uint8Array);
+  } else if (message.kind === "fail") {
+    sendJson(link, MESSAGE.fail, { key: message.key, verdict: message.verdict });
+  }
+  // Nobody joins late, and who is gone is seen by the connection.
+}
+
+/** What a rendezvous receives, from rank `from`. */
+export function readGroupMessage(type: number, body: Buffer, from: number): GroupMessage {
+  if (type === MESSAGE.put) {
+    if (body.length < 4) throw new Malformed("a value without key");
+    const end = 4 + body.readUInt32BE(0);
+    if (end > body.length) throw new Malformed("a key that is cut off");
+    const key = body.toString("utf8", 4, end);
+    return { kind: "put", from, key, value: body.subarray(end), series: undefined };
+  }
+  if (type === MESSAGE.fail) {
+    const { key, verdict } = readJson(body);
+    if (typeof key !== "string") throw new Malformed("a failure without key");
+    return { kind: "fail", from, key, verdict: verdictOf(verdict) };
+  }
+  throw new Malformed("a message of no known type");
+}

@@ -1,0 +1,326 @@
+import { once } from "node:events";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterEach, describe, expect, it } from "vitest";
+import { joinProcessGroup, type ProcessGroupOptions } from "../src/index.js";
+import { RankProcess } from "./rank-process.js";
+
+const secret = "a secret of the tests, 32 bytes.";
+const processes: RankProcess[] = [];
+const cleanups: (() => unknown)[] = [];
+
+afterEach(async () => {
+  for (const { child } of processes.splice(0)) child.kill("SIGKILL");
+  for (const cleanup of cleanups.splice(0)) await cleanup();
+});
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+async function folder(): Promise<string> {
+  const path = await mkdtemp(join(tmpdir(), "moe-a2a-"));
+  cleanups.push(() => rm(path, { recursive: true }));
+  return path;
+}
+
+async function start(count: number, env: NodeJS.ProcessEnv = {}): Promise<RankProcess[]> {
+  const started = await Promise.all(Array.from({ length: count }, () => RankProcess.start(env)));
+  processes.push(...started);
+  return started;
+}
+
+type Options = Required<Pick<ProcessGroupOptions, "size" | "address">> & ProcessGroupOptions;
+
+/** Options that all ranks share. */
+async function optionsFor(size: number): Promise<Options> {
+  return { size, address: `127.0.0.1:${await freePort()}`, secret: secret, timeoutMs: 10_000 };
+}
+
+async function joined(size: number, given?: Options): Promise<{ ranks: RankProcess[]; options: Options }> {
+  const options = given ?? (await optionsFor(size));
+  const ranks = await start(size);
+  const groups = ranks.map((r, rank) => r.call("join", { options: { ...options, rank } }));
+  expect(await Promise.all(groups)).toEqual(ranks.map((_, rank) => ({ rank, size })));
+  return { ranks, options };
+}
+
+/** A connection to the group's address, once somebody listens there. */
+async function intrude({ address }: Options): Promise<Socket> {
+  const port = Number(address.split(":")[1]);
+  for (;;) {
+    const socket = connect(port, "127.0.0.1");
+    cleanups.push(() => socket.destroy());
+    try {
+      await once(socket, "connect");
+      return socket.on("error", () => {});
+    } catch {
+      await sleep(20);
+    }
+  }
+}
+
+const rejected = (reason: object) =>
+  expect.objectContaining({ status: "rejected", reason: expect.objectContaining(reason) });
+
+describe("process group", () => {
+  it.each([2, 3, 5])("gathers among %i processes, and lets them end", async (size) => {
+    const { ranks } = await joined(size);
+    const all = <T>(call: (rank: RankProcess, r: number) => Promise<T>) => Promise.all(ranks.map(call));
+    for (let call = 0; call < 3; call++) {
+      const results = await all((rank, r) => rank.call("exchange", { key: "k", value: `${call}:${r}` }));
+      for (const result of results) expect(result).toEqual(ranks.map((_, r) => `${call}:${r}`));
+    }
+    for (const [keys, bytes] of [
+      [1, 0],
+      [100, 3],
+      [2, 2 ** 20],
+      [1, 2 ** 20 + 1],
+    ]) {
+      expect(await all((rank) => rank.call("exchangeMany", { keys, bytes }))).toEqual(ranks.map(() => []));
+    }
+    expect(await all((rank) => rank.call("resources"))).toEqual(ranks.map(() => []));
+    // An open group keeps no process, and neither does one that closes while peers do not.
+    const exits = ranks.map(({ child }) => once(child, "exit"));
+    await ranks[0]!.call("close");
+    await all((rank) => rank.call("disconnect"));
+    for (const exit of await Promise.all(exits)) expect(exit).toEqual([0, null]);
+  });
+
+  it("delivers all that was sent before a close, and an exit", async () => {
+    const { ranks } = await joined(3);
+    const exits = ranks.map(({ child }) => once(child, "exit"));
+    const bytes = 24 * 2 ** 20;
+    const lengths = ranks.map(async (rank) => {
+      const result = await rank.call("exchangeAndClose", { bytes });
+      await rank.call("disconnect");
+      return result;
+    });
+    expect(await Promise.all(lengths)).toEqual(ranks.map(() => [bytes, bytes, bytes]));
+    for (const exit of await Promise.all(exits)) expect(exit).toEqual([0, null]);
+  });
+
+  it("names the ranks that do not come to an exchange, on every rank that waits", async () => {
+    const { ranks } = await joined(3);
+    const results = await Promise.allSettled([
+      ranks[0]!.call("exchange", { key: "k", value: "a", timeoutMs: 200 }),
+      ranks[2]!.call("exchange", { key: "k", value: "c", timeoutMs: 20_000 }),
+    ]);
+    const verdict = {
+      code: "ERR_MOE_A2A_PEER_TIMEOUT",
+      phase: "exchange",
+      missingRanks: [1],
+      kind: "timeout",
+    };
+    expect(results).toEqual([rejected(verdict), rejected(verdict)]);
+    // The group goes on.
+    const later = ranks.map((rank, r) => rank.call("exchange", { key: "l", value: `${r}` }));
+    for (const result of await Promise.all(later)) expect(result).toEqual(["0", "1", "2"]);
+  });
+
+  it.each([
+    ["closes", "closed", 2],
+    ["closes", "closed", 0],
+    ["is killed", "lost", 2],
+    ["is killed", "lost", 0],
+  ])("tells the others at once when a rank %s (%s, rank %i)", async (how, kind, gone) => {
+    const { ranks } = await joined(3);
+    const others = ranks.filter((_, rank) => rank !== gone);
+    const waiting = others.map((rank) => rank.call("exchange", { key: "k", value: "x", timeoutMs: 60_000 }));
+    const settled = Promise.allSettled(waiting);
+    await sleep(50);
+    const start = performance.now();
+    if (how === "closes") await ranks[gone]!.call("close");
+    else ranks[gone]!.child.kill("SIGKILL");
+    const verdict = { code: "ERR_MOE_A2A_PEER_TIMEOUT", phase: "exchange", missingRanks: [gone], kind };
+    expect(await settled).toEqual([rejected(verdict), rejected(verdict)]);
+    expect(performance.now() - start).toBeLessThan(2_000);
+    // Those that come later learn it too.
+    await expect(others[0]!.call("exchange", { key: "l", value: "x" })).rejects.toMatchObject(verdict);
+    if (how === "closes") {
+      await expect(ranks[gone]!.call("exchange", { key: "k", value: "x" })).rejects.toMatchObject({
+        code: "ERR_MOE_A2A_STATE",
+        state: "closed",
+      });
+    }
+  });
+
+  it("joins by the environment that torchrun sets", async () => {
+    const env = { WORLD_SIZE: "2", MASTER_ADDR: "127.0.0.1", MASTER_PORT: String(await freePort()) };
+    const ranks = await Promise.all(
+      ["0", "1"].map((RANK) => RankProcess.start({ ...env, RANK, MOE_A2A_SECRET: secret })),
+    );
+    processes.push(...ranks);
+    const groups = await Promise.all(ranks.map((rank) => rank.call("join")));
+    expect(groups).toEqual([0, 1].map((rank) => ({ rank, size: 2 })));
+  });
+
+  it("works over Unix sockets, also where a killed rank 0 left its own, and leaves no files", async () => {
+    const path = await folder();
+    const options = { ...(await optionsFor(3)), address: `unix:${path}/group` };
+    const [killed] = await start(1);
+    killed!.call("join", { options: { ...options, rank: 0 } }).catch(() => {});
+    while ((await readdir(path)).length === 0) await sleep(10);
+    killed!.child.kill("SIGKILL");
+    await once(killed!.child, "exit");
+    expect(await readdir(path)).toEqual(["group"]);
+    const { ranks } = await joined(3, options);
+    const results = ranks.map((rank, r) => rank.call("exchange", { key: "k", value: `${r}` }));
+    for (const result of await Promise.all(results)) expect(result).toEqual(["0", "1", "2"]);
+    expect(await readdir(path)).toEqual([]);
+  });
+
+  it("is made of one rank without any socket", async () => {
+    const group = await joinProcessGroup({ rank: 0, size: 1, address: "127.0.0.1:1", secret });
+    expect(await group.exchange("k", new Uint8Array([7]))).toEqual([new Uint8Array([7])]);
+    await group.close();
+  });
+});
+
+describe("joinProcessGroup()", () => {
+  /** Joins in this process, rank by rank with options of its own; groups are closed in the end. */
+  function joinHere(...all: readonly ProcessGroupOptions[]): Promise<PromiseSettledResult<number>[]> {
+    return Promise.allSettled(
+      all.map(async (options) => {
+        const group = await joinProcessGroup(options);
+        cleanups.push(() => group.close());
+        return group.rank;
+      }),
+    );
+  }
+
+  it("names the absent ranks at the deadline, on every rank that is there", async () => {
+    const options = { ...(await optionsFor(5)), timeoutMs: 400 };
+    const verdict = { code: "ERR_MOE_A2A_PEER_TIMEOUT", phase: "create", round: 0, kind: "timeout" };
+    const present = [0, 1, 3].map((rank) => ({ ...options, rank }));
+    for (const result of await joinHere(...present)) {
+      expect(result).toEqual(rejected({ ...verdict, missingRanks: [2, 4] }));
+    }
+    // A guest whose time is up first knows it from rank 0, and ends the wait of all.
+    const [, ...others] = present.map((o) => ({ ...o, timeoutMs: 20_000 }));
+    for (const result of await joinHere({ ...options, rank: 0, timeoutMs: 20_000 }, ...others.slice(1), {
+      ...options,
+      rank: 1,
+    })) {
+      expect(result).toEqual(rejected({ ...verdict, missingRanks: [2, 4] }));
+    }
+    expect(await joinHere(...[1, 2].map((rank) => ({ ...options, rank })))).toEqual(
+      [1, 2].map(() => rejected({ ...verdict, missingRanks: [0] })),
+    );
+  });
+
+  it("refuses a second process of the same rank, and says so to all", async () => {
+    const options = await optionsFor(4);
+    const results = await joinHere(...[0, 1, 2, 2].map((rank) => ({ ...options, rank })));
+    for (const result of results) {
+      expect(result).toEqual(
+        rejected({ code: "ERR_MOE_A2A_STATE", state: "joined", message: expect.stringMatching(/rank 2/) }),
+      );
+    }
+  });
+
+  it("refuses a rank of another size, and says so to all", async () => {
+    const options = await optionsFor(3);
+    const results = await joinHere(
+      { ...options, rank: 0 },
+      { ...options, rank: 1 },
+      { ...options, rank: 2, size: 4 },
+    );
+    const values = [3, undefined, 4];
+    for (const result of results) {
+      expect(result).toEqual(rejected({ code: "ERR_MOE_A2A_MISMATCH", field: "size", values }));
+    }
+  });
+
+  it("refuses a wrong secret, and goes on without", async () => {
+    const options = await optionsFor(2);
+    const zero = joinHere({ ...options, rank: 0 });
+    const [wrong] = await joinHere({ ...options, rank: 1, secret: "another secret of thirty bytes" });
+    expect(wrong).toEqual(rejected({ code: "ERR_MOE_A2A_ARGUMENT", argument: "secret" }));
+    const one = joinHere({ ...options, rank: 1 });
+    expect([...(await zero), ...(await one)]).toMatchObject([{ value: 0 }, { value: 1 }]);
+  });
+
+  it("is not disturbed by connections that send garbage, nothing, or leave", async () => {
+    const options = await optionsFor(2);
+    const zero = joinHere({ ...options, rank: 0 });
+    const silent = await intrude(options);
+    const garbage = await intrude(options);
+    garbage.write(Buffer.alloc(2 ** 20, "GET / HTTP/1.1\r\n"));
+    const early = await intrude(options);
+    early.end("moe");
+    const greeted = await intrude(options);
+    greeted.write(Buffer.concat([Buffer.from("moe-a2a\n"), Buffer.alloc(32)]));
+    expect((await once(greeted, "data"))[0]).toHaveLength(40);
+    // A proof of the wrong bytes is answered by one byte, and nothing more.
+    greeted.write(Buffer.alloc(32));
+    expect(await once(greeted, "data")).toEqual([Buffer.of(0)]);
+    await Promise.all([garbage, greeted].map((s) => s.closed || once(s, "close")));
+    const one = joinHere({ ...options, rank: 1 });
+    expect([...(await zero), ...(await one)]).toMatchObject([{ value: 0 }, { value: 1 }]);
+    if (!silent.closed) await once(silent.resume(), "close");
+  });
+
+  it("lets a rank come again that ended while others were still missing", async () => {
+    const options = await optionsFor(3);
+    const zero = joinHere({ ...options, rank: 0 });
+    const [killed] = await start(1);
+    killed!.call("join", { options: { ...options, rank: 1 } }).catch(() => {});
+    await sleep(200);
+    killed!.child.kill("SIGKILL");
+    await once(killed!.child, "exit");
+    await sleep(50);
+    const others = joinHere({ ...options, rank: 1 }, { ...options, rank: 2 });
+    expect([...(await zero), ...(await others)]).toMatchObject([{ value: 0 }, { value: 1 }, { value: 2 }]);
+  });
+
+  it("says that the address is taken, without naming it", async () => {
+    const server = createServer().listen(0, "127.0.0.1");
+    await once(server, "listening");
+    cleanups.push(() => server.close());
+    const address = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const error = await joinProcessGroup({ rank: 0, size: 2, address, secret }).catch((e) => e);
+    expect(error).toMatchObject({ code: "ERR_MOE_A2A_ARGUMENT", argument: "address" });
+    expect(error.message).toMatch(/EADDRINUSE/);
+    expect(error.message).not.toContain("127.0.0.1");
+    expect(error.cause).toBeUndefined();
+  });
+
+  const good = { rank: 0, size: 2, address: "127.0.0.1:29500", secret };
+  it.each<[string, unknown]>([
+    ["options", 7],
+    ["options", null],
+    ["rank", { ...good, rank: -1 }],
+    ["rank", { ...good, rank: 2 }],
+    ["rank", { ...good, rank: "0" }],
+    ["rank", { ...good, rank: undefined }],
+    ["size", { ...good, size: 0 }],
+    ["size", { ...good, size: 65 }],
+    ["size", { ...good, size: undefined }],
+    ["address", { ...good, address: 29500 }],
+    ["address", { ...good, address: "localhost" }],
+    ["address", { ...good, address: "localhost:0" }],
+    ["address", { ...good, address: "localhost:65536" }],
+    ["address", { ...good, address: "::1:29500" }],
+    ["address", { ...good, address: "unix:relative" }],
+    ["address", { ...good, address: `unix:/${"x".repeat(100)}` }],
+    ["address", { ...good, address: undefined }],
+    ["secret", { ...good, secret: "fifteen bytes.." }],
+    ["secret", { ...good, secret: new Uint8Array(15) }],
+    ["secret", { ...good, secret: 7 }],
+    ["secret", { ...good, secret: undefined }],
+    ["options.timeoutMs", { ...good, timeoutMs: 0 }],
+  ])("refuses a wrong %s: %j", async (argument, options) => {
+    const error = await joinProcessGroup(options as ProcessGroupOptions).catch((e) => e);
+    expect(error).toMatchObject({ code: "ERR_MOE_A2A_ARGUMENT", argument });
+    expect(error.message).not.toMatch(/fifteen|29500/);
+  });
+});
