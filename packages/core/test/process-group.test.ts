@@ -1,7 +1,8 @@
+import { createHmac, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
-import { tmpdir } from "node:os";
+import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
@@ -66,6 +67,40 @@ async function intrude({ address }: Options): Promise<Socket> {
       await sleep(20);
     }
   }
+}
+
+/** Reads exactly `count` bytes. */
+async function take(socket: Socket, count: number): Promise<Buffer> {
+  for (;;) {
+    const bytes = socket.read(count) as Buffer | null;
+    if (bytes) return bytes;
+    await once(socket, "readable");
+  }
+}
+
+const magic = Buffer.from("moe-a2a\n");
+
+function proof(role: string, connecting: Buffer, listening: Buffer): Buffer {
+  const text = `moe-a2a process group\0${role}\0rendezvous\0`;
+  return createHmac("sha256", secret).update(text).update(connecting).update(listening).digest();
+}
+
+/** A connection to rank 0 that has proved the secret, written down anew. */
+async function impostor(options: Options): Promise<Socket> {
+  const socket = await intrude(options);
+  const mine = randomBytes(32);
+  socket.write(Buffer.concat([magic, mine]));
+  const theirs = (await take(socket, 40)).subarray(8);
+  socket.write(proof("connecting", mine, theirs));
+  expect(await take(socket, 33)).toEqual(Buffer.concat([Buffer.of(1), proof("listening", mine, theirs)]));
+  return socket;
+}
+
+function frame(type: number, value: unknown): Buffer {
+  const body = Buffer.from(JSON.stringify(value));
+  const header = Buffer.alloc(5, type);
+  header.writeUInt32BE(body.length + 1);
+  return Buffer.concat([header, body]);
 }
 
 const rejected = (reason: object) =>
@@ -267,6 +302,89 @@ describe("joinProcessGroup()", () => {
     const one = joinHere({ ...options, rank: 1 });
     expect([...(await zero), ...(await one)]).toMatchObject([{ value: 0 }, { value: 1 }]);
     if (!silent.closed) await once(silent.resume(), "close");
+  });
+
+  it("refuses another version of the protocol, and says so to both", async () => {
+    const options = await optionsFor(2);
+    const zero = joinHere({ ...options, rank: 0 });
+    const other = await impostor(options);
+    other.write(frame(1, { version: 99, rank: 1, size: 2 }));
+    const header = await take(other, 5);
+    const told = JSON.parse((await take(other, header.readUInt32BE() - 1)).toString());
+    const verdict = { code: "ERR_MOE_A2A_MISMATCH", field: "protocol version", values: [1, 99] };
+    expect([header[4], told.code, told.details.values]).toEqual([6, verdict.code, verdict.values]);
+    expect(await zero).toEqual([rejected(verdict)]);
+  });
+
+  it.each([
+    ["a frame that is too long", Buffer.from([0xff, 0xff, 0xff, 0xff, 1])],
+    ["a frame without type", Buffer.alloc(8)],
+    ["a message that is too long", Buffer.concat([Buffer.from([0, 2, 0, 0, 1]), Buffer.alloc(2 ** 17)])],
+    ["no JSON", Buffer.from([0, 0, 0, 2, 1, 0x7b])],
+    ["a hello without rank", frame(1, { version: 1 })],
+    ["something before its hello", frame(4, {})],
+  ])("drops a rank that sends %s, and goes on without", async (_, bytes) => {
+    const options = await optionsFor(2);
+    const zero = joinHere({ ...options, rank: 0 });
+    const other = await impostor(options);
+    other.write(bytes);
+    await once(other.resume(), "close");
+    const one = joinHere({ ...options, rank: 1 });
+    expect([...(await zero), ...(await one)]).toMatchObject([{ value: 0 }, { value: 1 }]);
+  });
+
+  it.each<[string, (mac: Buffer) => Buffer]>([
+    ["makes a proof up", () => randomBytes(32)],
+    ["sends the proof back that it got", (mac) => mac],
+  ])("trusts no rank 0 that %s", async (_, answer) => {
+    const server = createServer(async (socket) => {
+      cleanups.push(() => socket.destroy());
+      socket.on("error", () => {});
+      await take(socket, 40);
+      socket.write(Buffer.concat([magic, randomBytes(32)]));
+      socket.write(Buffer.concat([Buffer.of(1), answer(await take(socket, 32))]));
+    }).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    cleanups.push(() => server.close());
+    const address = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+    expect(await joinHere({ rank: 1, size: 2, address, secret })).toEqual([
+      rejected({ code: "ERR_MOE_A2A_ARGUMENT", argument: "secret" }),
+    ]);
+  });
+
+  const hasIPv6 = Object.values(networkInterfaces()).some((all) => all?.some((i) => i.address === "::1"));
+  it.each(["localhost", "127.0.0.3", "", ...(hasIPv6 ? ["[::1]"] : [])])("meets at %j", async (host) => {
+    const options = { ...(await optionsFor(3)), address: `${host}:${await freePort()}` };
+    const results = await joinHere(...[0, 1, 2].map((rank) => ({ ...options, rank })));
+    expect(results).toMatchObject([{ value: 0 }, { value: 1 }, { value: 2 }]);
+  });
+
+  it("joins and closes again and again at one address", async () => {
+    const options = await optionsFor(3);
+    for (let i = 0; i < 20; i++) {
+      const groups = await Promise.all([0, 1, 2].map((rank) => joinProcessGroup({ ...options, rank })));
+      const values = await Promise.all(groups.map((group) => group.exchange("k", Uint8Array.of(i))));
+      expect(values.flat().map(([value]) => value)).toEqual(new Array(9).fill(i));
+      await Promise.all(groups.map((group) => group.close()));
+    }
+  });
+
+  it("gives up in the end on who proves too slowly, and on who takes nothing", async () => {
+    const options = { ...(await optionsFor(2)), timeoutMs: 20_000 };
+    const zero = joinHere({ ...options, rank: 0 });
+    const slow = [await intrude(options), await intrude(options)];
+    const drip = setInterval(() => slow[0]!.write("m"), 500);
+    cleanups.push(() => clearInterval(drip));
+    const dropped = slow.map((socket) => once(socket.resume(), "close"));
+    const { ranks } = await joined(2);
+    ranks[1]!.child.kill("SIGSTOP");
+    const exit = once(ranks[0]!.child, "exit");
+    await ranks[0]!.call("sendAndClose", { bytes: 64 * 2 ** 20 });
+    await ranks[0]!.call("disconnect");
+    await Promise.all(dropped);
+    expect(await exit).toEqual([0, null]);
+    const one = joinHere({ ...options, rank: 1 });
+    expect([...(await zero), ...(await one)]).toMatchObject([{ value: 0 }, { value: 1 }]);
   });
 
   it("lets a rank come again that ended while others were still missing", async () => {

@@ -28,8 +28,9 @@ export class Guest extends Joining {
 
   async open(): Promise<void> {
     const { place, secret, rank, size } = this.options;
+    let toRankZero: Socket | undefined;
     try {
-      const toRankZero = await enter(place, { secret, purpose: RENDEZVOUS, signal: this.signal });
+      toRankZero = await enter(place, { secret, purpose: RENDEZVOUS, signal: this.signal });
       let entrance: Entrance | undefined;
       // The last rank lets nobody in.
       if (rank < size - 1) {
@@ -52,6 +53,7 @@ export class Guest extends Joining {
       });
       this.#hello(link, entrance);
     } catch (error) {
+      toRankZero?.destroy();
       this.#giveUp(error, 0);
     }
   }

@@ -18,7 +18,7 @@ const MAX_FRAME_BYTES = 2 ** 20;
 /** Set in the type of a frame that another of the same message follows. */
 const MORE = 0x80;
 const GOODBYE = 0x7f;
-/** Milliseconds without progress after which a link that is ending is cut. */
+/** Milliseconds without progress after which a link that is ending is cut; Node may take twice as long to notice. */
 const LINGER_MS = 5_000;
 const KEEP_ALIVE_MS = 10_000;
 
