@@ -55,7 +55,7 @@ async function joined(size: number, given?: Options): Promise<{ ranks: RankProce
 }
 
 /** A connection to the group's address, once somebody listens there. */
-async function intrude({ address }: Options): Promise<Socket> {
+async function intrude({ address }: Pick<Options, "address">): Promise<Socket> {
   const port = Number(address.split(":")[1]);
   for (;;) {
     const socket = connect(port, "127.0.0.1");
@@ -80,24 +80,26 @@ async function take(socket: Socket, count: number): Promise<Buffer> {
 
 const magic = Buffer.from("moe-a2a\n");
 
-function proof(role: string, connecting: Buffer, listening: Buffer): Buffer {
-  const text = `moe-a2a process group\0${role}\0rendezvous\0`;
+function proof(role: string, purpose: string, connecting: Buffer, listening: Buffer): Buffer {
+  const text = `moe-a2a process group\0${role}\0${purpose}\0`;
   return createHmac("sha256", secret).update(text).update(connecting).update(listening).digest();
 }
 
-/** A connection to rank 0 that has proved the secret, written down anew. */
-async function impostor(options: Options): Promise<Socket> {
-  const socket = await intrude(options);
+/** A connection to a rank that has proved the secret, written down anew. */
+async function impostor(to: Pick<Options, "address">, purpose = "rendezvous"): Promise<Socket> {
+  const socket = await intrude(to);
   const mine = randomBytes(32);
   socket.write(Buffer.concat([magic, mine]));
   const theirs = (await take(socket, 40)).subarray(8);
-  socket.write(proof("connecting", mine, theirs));
-  expect(await take(socket, 33)).toEqual(Buffer.concat([Buffer.of(1), proof("listening", mine, theirs)]));
+  socket.write(proof("connecting", purpose, mine, theirs));
+  expect(await take(socket, 33)).toEqual(
+    Buffer.concat([Buffer.of(1), proof("listening", purpose, mine, theirs)]),
+  );
   return socket;
 }
 
 function frame(type: number, value: unknown): Buffer {
-  const body = Buffer.from(JSON.stringify(value));
+  const body = Buffer.isBuffer(value) ? value : Buffer.from(JSON.stringify(value));
   const header = Buffer.alloc(5, type);
   header.writeUInt32BE(body.length + 1);
   return Buffer.concat([header, body]);
@@ -319,7 +321,7 @@ describe("joinProcessGroup()", () => {
   it.each([
     ["a frame that is too long", Buffer.from([0xff, 0xff, 0xff, 0xff, 1])],
     ["a frame without type", Buffer.alloc(8)],
-    ["a message that is too long", Buffer.concat([Buffer.from([0, 2, 0, 0, 1]), Buffer.alloc(2 ** 17)])],
+    ["a hello that is too long", frame(1, { version: 1, rank: 1, size: 2, more: "x".repeat(2 ** 16) })],
     ["no JSON", Buffer.from([0, 0, 0, 2, 1, 0x7b])],
     ["a hello without rank", frame(1, { version: 1 })],
     ["something before its hello", frame(4, {})],
@@ -331,6 +333,34 @@ describe("joinProcessGroup()", () => {
     await once(other.resume(), "close");
     const one = joinHere({ ...options, rank: 1 });
     expect([...(await zero), ...(await one)]).toMatchObject([{ value: 0 }, { value: 1 }]);
+  });
+
+  it("keeps for the group what a peer sends that knows of it first", async () => {
+    const options = await optionsFor(3);
+    const joining = [0, 1].map((rank) => joinProcessGroup({ ...options, rank }));
+    const hello = frame(1, { version: 1, rank: 2, size: 3 });
+    const toZero = await impostor(options);
+    toZero.write(hello);
+    let roster: [null, { place: { port: number }; purpose: string }, null] | undefined;
+    while (!roster) {
+      const header = await take(toZero, 5);
+      const body = await take(toZero, header.readUInt32BE() - 1);
+      if (header[4] === 3) roster = JSON.parse(body.toString());
+    }
+    const { place, purpose } = roster[1];
+    const toOne = await impostor({ address: `127.0.0.1:${place.port}` }, purpose);
+    const key = Buffer.from("exchange:k#0");
+    const put = frame(7, Buffer.concat([Buffer.of(0, 0, 0, key.length), key, Buffer.of(2)]));
+    toOne.write(Buffer.concat([hello, put]));
+    await sleep(50);
+    toZero.write(Buffer.concat([frame(4, Buffer.alloc(0)), put]));
+    const groups = await Promise.all(joining);
+    cleanups.push(...groups.map((group) => () => group.close()));
+    const values = await Promise.all(groups.map((group) => group.exchange("k", Uint8Array.of(group.rank))));
+    expect(values.map((all) => all.map(([value]) => value))).toEqual([
+      [0, 1, 2],
+      [0, 1, 2],
+    ]);
   });
 
   it.each<[string, (mac: Buffer) => Buffer]>([
