@@ -56,18 +56,21 @@ export {
 export { checkTimeoutMs } from "./group/exchange.js";
 export type { Gatherings, GatherOptions, PeerState, Series } from "./group/gathering.js";
 export type { Group } from "./group/group.js";
-export { createLocalGroup } from "./group/local-group.js";
 export {
   type Bell,
-  defineMemoryGroup,
-  type MemoryGroupInternals,
-  memoryGroupOf,
-} from "./group/memory-group.js";
+  type Channel,
+  defineGroupInternals,
+  type GroupInternals,
+  groupInternalsOf,
+  type LazyMessage,
+  MalformedMessage,
+} from "./group/internals.js";
+export { createLocalGroup } from "./group/local-group.js";
 export type { ProcessGroupOptions } from "./group/process/join-options.js";
 export { joinProcessGroup } from "./group/process/join-process-group.js";
 export { createThreadGroup, joinThreadGroup, type ThreadTicket } from "./group/thread-group.js";
 export { type Failure, InstanceState } from "./instance/instance-state.js";
-export { checkFirstRound, checkMemoryGroup, type Introduction, introduce } from "./instance/introductions.js";
+export { checkFirstRound, checkGroup, type Introduction, introduce } from "./instance/introductions.js";
 export {
   checkActiveRanks,
   ResetMeetings,

@@ -6,7 +6,7 @@ import {
   type CudaTensor,
   checkConfig,
   checkFirstRound,
-  checkMemoryGroup,
+  checkGroup,
   configError,
   describe,
   type Group,
@@ -118,7 +118,7 @@ async function create(
   options: CudaCreateOptions = {},
 ): Promise<CudaMoeAllToAll> {
   const config = checkConfig(given, group?.rank);
-  const memoryGroup = checkMemoryGroup("cuda", group, config);
+  const memoryGroup = checkGroup("cuda", group, config);
   const { rank } = group;
   const firstRound = checkFirstRound(rank, options.firstRound);
   const maxSms = checkMaxSms(rank, options.maxSms);

@@ -1,7 +1,7 @@
 import {
   type Introduction,
   introduce,
-  type MemoryGroupInternals,
+  type GroupInternals,
   type MissingKind,
   type MoeA2AError,
   ResetMeetings,
@@ -24,12 +24,12 @@ export class Peers {
   readonly rank: number;
   readonly introductions: readonly CudaIntroduction[];
   readonly meetings: ResetMeetings;
-  readonly #group: MemoryGroupInternals;
+  readonly #group: GroupInternals;
   readonly #instance: number;
   readonly #words: readonly Int32Array[];
 
   private constructor(
-    group: MemoryGroupInternals,
+    group: GroupInternals,
     rank: number,
     instance: number,
     introductions: readonly CudaIntroduction[],
@@ -54,7 +54,7 @@ export class Peers {
 
   /** @throws (rejects) as `create()` does where ranks are missing or differ */
   static async meet(
-    group: MemoryGroupInternals,
+    group: GroupInternals,
     rank: number,
     mine: Omit<CudaIntroduction, "words">,
   ): Promise<Peers> {

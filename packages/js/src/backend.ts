@@ -8,7 +8,7 @@ import {
   type CreateOptions,
   checkConfig,
   checkFirstRound,
-  checkMemoryGroup,
+  checkGroup,
   configError,
   FLAG_STRIDE,
   type Group,
@@ -82,7 +82,7 @@ async function create(
   options: JsCreateOptions = {},
 ): Promise<MoeAllToAll<CpuTensor>> {
   const config = checkConfig(given, group?.rank);
-  const memoryGroup = checkMemoryGroup("js", group, config);
+  const memoryGroup = checkGroup("js", group, config);
   const firstRound = checkFirstRound(group.rank, options.firstRound);
   const layout = layoutWorkspace(config);
   checkAddressable(config, layout, group.rank);

@@ -1,7 +1,7 @@
 import {
   type CheckContext,
   InstanceState,
-  type MemoryGroupInternals,
+  type GroupInternals,
   type MoeA2AError,
   ResetMeetings,
   type ResolvedConfig,
@@ -16,7 +16,7 @@ export interface ContextParts {
   readonly config: ResolvedConfig;
   readonly layout: WorkspaceLayout;
   readonly rank: number;
-  readonly group: MemoryGroupInternals;
+  readonly group: GroupInternals;
   readonly instance: number;
   readonly windows: readonly Window[];
   readonly privateMemory: ArrayBufferLike;
@@ -29,7 +29,7 @@ export interface ContextParts {
 export class RankContext extends InstanceState {
   readonly config: ResolvedConfig;
   readonly layout: WorkspaceLayout;
-  readonly group: MemoryGroupInternals;
+  readonly group: GroupInternals;
   readonly windows: readonly Window[];
   readonly own: Window;
   readonly control: ControlWords;

@@ -1,4 +1,4 @@
-import { type CpuTensor, isMoeA2AError, memoryGroupOf, tensor } from "@moe-a2a/core";
+import { type CpuTensor, isMoeA2AError, groupInternalsOf, tensor } from "@moe-a2a/core";
 import { describe, expect, it } from "vitest";
 import { expectNoUnhandledRejections } from "./unhandled.js";
 import { createLocal, dispatchIds, exactRound } from "./world.js";
@@ -134,8 +134,8 @@ describe("abort", () => {
   it("reaches all ranks, even where the one that called ended before it had told them all", async () => {
     const { groups, a2as } = await createLocal(3);
     const [first, waiting] = [dispatchIds(a2as[2]!, [0]), dispatchIds(a2as[1]!, [0])];
-    const { ring } = memoryGroupOf(groups[2]!)!;
-    memoryGroupOf(groups[2]!)!.ring = (peer) => {
+    const { ring } = groupInternalsOf(groups[2]!)!;
+    groupInternalsOf(groups[2]!)!.ring = (peer) => {
       ring(peer);
       throw new Error(`the thread ends when it has told rank ${peer}`);
     };
@@ -158,7 +158,7 @@ describe("close", () => {
       const { groups, a2as } = await createLocal(2, { timeoutMs });
       const start = performance.now();
       const waiting = dispatchIds(a2as[1]!, [0]);
-      const internals = memoryGroupOf(groups[1]!)!;
+      const internals = groupInternalsOf(groups[1]!)!;
       const { peerState } = internals;
       // Rank 1 has looked for a verdict, and is about to look who has left.
       internals.peerState = (peer) => {

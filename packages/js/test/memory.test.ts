@@ -2,11 +2,11 @@ import {
   type Backend,
   type CpuTensor,
   createLocalGroup,
-  defineMemoryGroup,
+  defineGroupInternals,
   FLAG_STRIDE,
   type Group,
   type MoeAllToAll,
-  memoryGroupOf,
+  groupInternalsOf,
   planWorkspace,
   tensor,
 } from "@moe-a2a/core";
@@ -16,7 +16,7 @@ import { createLocal, dispatchIds, exactRound, smallConfig } from "./world.js";
 
 /** The same group, with what is allocated through it kept. */
 function recording(group: Group, memories: ArrayBufferLike[]): Group {
-  const internals = memoryGroupOf(group);
+  const internals = groupInternalsOf(group);
   if (!internals) throw new Error("no memory group");
   const { rank, size } = group;
   const wrapped: Group = {
@@ -25,7 +25,7 @@ function recording(group: Group, memories: ArrayBufferLike[]): Group {
     exchange: (...args) => group.exchange(...args),
     close: () => group.close(),
   };
-  defineMemoryGroup(wrapped, {
+  defineGroupInternals(wrapped, {
     ...internals,
     allocate: (bytes) => {
       const memory = internals.allocate(bytes);

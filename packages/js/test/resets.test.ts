@@ -1,4 +1,4 @@
-import { type CpuTensor, type GatherOptions, memoryGroupOf, missingError } from "@moe-a2a/core";
+import { type CpuTensor, type GatherOptions, groupInternalsOf, missingError } from "@moe-a2a/core";
 import { describe, expect, it } from "vitest";
 import { expectNoUnhandledRejections } from "./unhandled.js";
 import { createLocal, dispatchIds, exactRound } from "./world.js";
@@ -85,7 +85,7 @@ describe("reset", () => {
 
   it("tells whom it left waiting where it failed after they had met", async () => {
     const { groups, a2as } = await createLocal(2);
-    const { gatherings } = memoryGroupOf(groups[0]!)!;
+    const { gatherings } = groupInternalsOf(groups[0]!)!;
     const gather = gatherings.gather.bind(gatherings);
     // Rank 0's time is up at the very moment at which rank 1 finds both there.
     gatherings.gather = async <T>(key: string, value: T, options: GatherOptions<T>): Promise<T[]> => {

@@ -1,42 +1,19 @@
 import { checkGroupSize, Exchange } from "./exchange.js";
 import type { PeerState } from "./gathering.js";
 import type { Group } from "./group.js";
-import { type Bell, defineMemoryGroup } from "./memory-group.js";
+import { defineGroupInternals } from "./internals.js";
 import { Rendezvous } from "./rendezvous.js";
-
-/** Rings in a microtask, so that a peer's call never runs this rank's code on its stack. */
-class LocalBell implements Bell {
-  readonly #listeners = new Set<() => void>();
-  #rung = false;
-
-  subscribe(listener: () => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  }
-
-  waitSync(): void {
-    throw new Error("ranks of a local group share one thread and cannot block it");
-  }
-
-  ring(): void {
-    if (this.#rung || this.#listeners.size === 0) return;
-    this.#rung = true;
-    queueMicrotask(() => {
-      this.#rung = false;
-      for (const listener of [...this.#listeners]) listener();
-    });
-  }
-}
+import { TurnBell } from "./turn-bell.js";
 
 /** What the ranks of one local group share. */
 class LocalHub {
   readonly states: PeerState[];
-  readonly bells: readonly LocalBell[];
+  readonly bells: readonly TurnBell[];
   readonly rendezvous: Rendezvous[] = [];
 
   constructor(size: number) {
     this.states = new Array<PeerState>(size).fill("joined");
-    this.bells = Array.from({ length: size }, () => new LocalBell());
+    this.bells = Array.from({ length: size }, () => new TurnBell());
   }
 }
 
@@ -63,14 +40,14 @@ class LocalGroup implements Group {
     });
     hub.rendezvous[rank] = rendezvous;
     this.#exchange = new Exchange(rank, rendezvous);
-    defineMemoryGroup(this, {
+    defineGroupInternals(this, {
       kind: "local",
       canBlock: false,
       allocate: (byteLength) => new ArrayBuffer(byteLength),
       gatherings: rendezvous,
       nextInstance: () => this.#instances++,
       peerState: (peer) => hub.states[peer] as PeerState,
-      bell: hub.bells[rank] as LocalBell,
+      bell: hub.bells[rank] as TurnBell,
       ring: (peer) => hub.bells[peer]?.ring(),
     });
   }

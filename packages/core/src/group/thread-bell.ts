@@ -1,4 +1,4 @@
-import type { Bell } from "./memory-group.js";
+import type { Bell } from "./internals.js";
 import type { ThreadControl } from "./thread-control.js";
 
 interface AsyncWait {

@@ -5,7 +5,7 @@ import { describe } from "../tensor.js";
 import { checkGroupSize, Exchange } from "./exchange.js";
 import type { GroupMessage } from "./gathering.js";
 import type { Group } from "./group.js";
-import { defineMemoryGroup } from "./memory-group.js";
+import { defineGroupInternals } from "./internals.js";
 import { Rendezvous } from "./rendezvous.js";
 import { ThreadBell } from "./thread-bell.js";
 import { ThreadControl } from "./thread-control.js";
@@ -88,7 +88,7 @@ class ThreadGroup implements Group {
     channel.postMessage({ kind: "hello", from: rank } satisfies GroupMessage);
     this.#exchange = new Exchange(rank, rendezvous);
     this.#unwatch = watchThreads(control, (lost) => announceGone(id, lost));
-    defineMemoryGroup(this, {
+    defineGroupInternals(this, {
       kind: "threads",
       canBlock: true,
       allocate: (byteLength) => new SharedArrayBuffer(byteLength),

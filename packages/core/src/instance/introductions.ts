@@ -2,7 +2,7 @@ import { argumentError } from "../checks/check-tensor.js";
 import { CONFIG_FIELDS, configError, type ResolvedConfig } from "../config.js";
 import { MoeA2AError } from "../errors.js";
 import type { Group } from "../group/group.js";
-import { type MemoryGroupInternals, memoryGroupOf } from "../group/memory-group.js";
+import { type Channel, type GroupInternals, groupInternalsOf } from "../group/internals.js";
 import { describe } from "../tensor.js";
 
 /** What ranks have to agree on at create. */
@@ -32,20 +32,16 @@ export function checkFirstRound(rank: number, given: unknown): number {
 }
 
 /**
- * The shared-memory side of a group of `config.epSize` ranks.
+ * What backends need of a group of `config.epSize` ranks.
  *
  * @throws ERR_MOE_A2A_ARGUMENT for something else than such a group, ERR_MOE_A2A_CONFIG for one of another size
  */
-export function checkMemoryGroup(
-  backend: string,
-  group: Group,
-  config: ResolvedConfig,
-): MemoryGroupInternals {
-  const memoryGroup = typeof group === "object" && group !== null ? memoryGroupOf(group) : undefined;
-  if (!memoryGroup) {
+export function checkGroup(backend: string, group: Group, config: ResolvedConfig): GroupInternals {
+  const internals = typeof group === "object" && group !== null ? groupInternalsOf(group) : undefined;
+  if (!internals) {
     throw new MoeA2AError(
       "ERR_MOE_A2A_ARGUMENT",
-      `create(): the group is ${describe(group)}; the ${backend} backend takes one of createLocalGroup() or joinThreadGroup()`,
+      `create(): the group is ${describe(group)}; the ${backend} backend takes one of createLocalGroup(), joinThreadGroup() or joinProcessGroup()`,
       { argument: "group" },
     );
   }
@@ -57,32 +53,43 @@ export function checkMemoryGroup(
       group.rank,
     );
   }
-  return memoryGroup;
+  return internals;
 }
 
 /**
  * Tells the other ranks who is there, and waits for them; instances pair by order of creation.
  *
- * @returns the instance's number in its group, and what every rank said
+ * @returns the instance's number in its group, what every rank said, and where ranks share no memory a channel
  * @throws (rejects) ERR_MOE_A2A_PEER_TIMEOUT naming who did not come; ERR_MOE_A2A_CONFIG where configs differ
  */
 export async function introduce<T extends Introduction>(
-  group: MemoryGroupInternals,
+  group: GroupInternals,
   rank: number,
   mine: T,
-): Promise<{ readonly instance: number; readonly introductions: readonly T[] }> {
+): Promise<{
+  readonly instance: number;
+  readonly introductions: readonly T[];
+  readonly channel: Channel | undefined;
+}> {
   const { epSize, timeoutMs } = mine.config;
   const ranks = Array.from({ length: epSize }, (_, r) => r);
   let instance = group.nextInstance();
   // Where others have given up on a creation that this rank missed, it meets them at their next one.
   while (group.gatherings.failure(`create:${instance}`, ranks)) instance = group.nextInstance();
-  const introductions = await group.gatherings.gather<T>(`create:${instance}`, mine, {
-    timeoutMs,
-    phase: "create",
-    where: "create",
-  });
-  checkSame(introductions, rank);
-  return { instance, introductions };
+  // Before the others know that this rank is there: they may send as soon as they do.
+  const channel = group.openChannel?.(instance);
+  try {
+    const introductions = await group.gatherings.gather<T>(`create:${instance}`, mine, {
+      timeoutMs,
+      phase: "create",
+      where: "create",
+    });
+    checkSame(introductions, rank);
+    return { instance, introductions, channel };
+  } catch (error) {
+    channel?.close();
+    throw error;
+  }
 }
 
 /** @throws ERR_MOE_A2A_CONFIG where ranks were created with different configs */

@@ -2,10 +2,11 @@ import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
 import { isMoeA2AError, MoeA2AError } from "../../errors.js";
 import { fromVerdict } from "../../verdict.js";
+import { MalformedMessage } from "../internals.js";
 import { enter, openOwnDoor } from "./door.js";
 import { RENDEZVOUS } from "./host.js";
 import { Joining } from "./joining.js";
-import { Link, Malformed } from "./link.js";
+import { Link } from "./link.js";
 import {
   type Entrance,
   type Hello,
@@ -83,7 +84,7 @@ export class Guest extends Joining {
     else if (type === MESSAGE.roster && !this.#roster) this.#visit(readRoster(body));
     else if (type === MESSAGE.go && this.#roster && this.links.every((l, r) => l || r === this.options.rank))
       this.succeed();
-    else throw new Malformed("out of order");
+    else throw new MalformedMessage("out of order");
   }
 
   /** Goes to the ranks below this one, all at once. */
@@ -91,7 +92,7 @@ export class Guest extends Joining {
     this.#roster = true;
     for (let peer = 1; peer < this.options.rank; peer++) {
       const entrance = roster[peer];
-      if (!entrance) throw new Malformed("a rank without a door");
+      if (!entrance) throw new MalformedMessage("a rank without a door");
       enter(entrance.place, {
         secret: this.options.secret,
         purpose: entrance.purpose,
@@ -126,9 +127,9 @@ export class Guest extends Joining {
           size !== this.options.size ||
           this.links[rank]
         ) {
-          throw new Malformed("not a rank that comes here");
+          throw new MalformedMessage("not a rank that comes here");
         }
-        if (version !== PROTOCOL_VERSION) throw new Malformed("another version");
+        if (version !== PROTOCOL_VERSION) throw new MalformedMessage("another version");
         done();
         this.#connected(rank, link);
       },

@@ -1,9 +1,10 @@
 import type { Socket } from "node:net";
 import { MoeA2AError } from "../../errors.js";
 import { fromVerdict } from "../../verdict.js";
+import { MalformedMessage } from "../internals.js";
 import { Door } from "./door.js";
 import { Joining } from "./joining.js";
-import { Link, Malformed } from "./link.js";
+import { Link } from "./link.js";
 import {
   type Entrance,
   type Hello,
@@ -67,7 +68,7 @@ export class Host extends Joining {
     this.signal.addEventListener("abort", cut);
     link.listen({
       message: (type, body) => {
-        if (type !== MESSAGE.hello) throw new Malformed("no hello");
+        if (type !== MESSAGE.hello) throw new MalformedMessage("no hello");
         const hello = readHello(body);
         done();
         this.#admit(hello, link);
@@ -128,7 +129,7 @@ export class Host extends Joining {
       this.#tell(MESSAGE.go, {});
       this.succeed();
     } else {
-      throw new Malformed("out of order");
+      throw new MalformedMessage("out of order");
     }
   }
 

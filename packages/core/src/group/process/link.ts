@@ -1,26 +1,57 @@
 import type { Socket } from "node:net";
+import { type LazyMessage, MalformedMessage } from "../internals.js";
 
 /** What a link tells whoever listens to it. */
 export interface LinkListener {
-  /** A message came, in the order in which the peer sent them. A {@link Malformed} thrown from here ends the link. */
+  /** A message came, in the order in which the peer sent them. A {@link MalformedMessage} from here ends the link. */
   message(type: number, body: Buffer): void;
   /** No more will come: the peer said goodbye (`orderly`), or the connection was lost. Called once. */
   ended(orderly: boolean): void;
 }
 
-/** A peer sent what it must not send. */
-export class Malformed extends Error {}
-
 /** Length of type and body, then the type. */
 const HEADER_BYTES = 5;
 /** The most that a frame carries; longer messages go in several, so that memory follows what has arrived. */
-const MAX_FRAME_BYTES = 2 ** 20;
+export const MAX_FRAME_BYTES = 2 ** 20;
 /** Set in the type of a frame that another of the same message follows. */
 const MORE = 0x80;
 const GOODBYE = 0x7f;
 /** Milliseconds without progress after which a link that is ending is cut; Node may take twice as long to notice. */
 const LINGER_MS = 5_000;
 const KEEP_ALIVE_MS = 10_000;
+
+/** A frame that waits for its turn. */
+class Frame implements LazyMessage {
+  #bytes: Buffer | undefined;
+  #fill: ((target: Buffer) => void) | undefined;
+  readonly #length: number;
+  readonly sent: (() => void) | undefined;
+
+  /** @param length of the whole frame, its header included, which `fill` writes */
+  constructor(length: number, fill: (target: Buffer) => void, sent: (() => void) | undefined) {
+    this.#length = length;
+    this.#fill = fill;
+    this.sent = sent;
+  }
+
+  fillNow(): void {
+    this.bytes();
+  }
+
+  bytes(): Buffer {
+    if (!this.#bytes) {
+      this.#bytes = Buffer.allocUnsafe(this.#length);
+      this.#fill?.(this.#bytes);
+      this.#fill = undefined;
+    }
+    return this.#bytes;
+  }
+}
+
+function writeHeader(frame: Buffer, type: number): void {
+  frame.writeUInt32BE(frame.length - HEADER_BYTES + 1, 0);
+  frame.writeUInt8(type, 4);
+}
 
 /** Messages of bounded size over an authenticated socket, in order, as fast as the peer takes them. */
 export class Link {
@@ -31,7 +62,7 @@ export class Link {
   #incomingBytes = 0;
   #parts: Buffer[] = [];
   #partBytes = 0;
-  readonly #outgoing: (readonly [header: Buffer, body: Uint8Array])[] = [];
+  readonly #outgoing: Frame[] = [];
   #blocked = false;
   #finishing = false;
   /** How the peer's side ended, once it has. */
@@ -71,7 +102,7 @@ export class Link {
 
   /** Sends one message, its body in parts, which must not change any more. */
   send(type: number, ...parts: readonly Uint8Array[]): void {
-    if (this.#finishing || this.#socket.destroyed) return;
+    if (this.#isOver()) return;
     const bodies: Uint8Array[] = [];
     for (const part of parts.length === 0 ? [new Uint8Array(0)] : parts) {
       let offset = 0;
@@ -81,12 +112,31 @@ export class Link {
       } while (offset < part.length);
     }
     for (const [i, body] of bodies.entries()) {
-      const header = Buffer.allocUnsafe(HEADER_BYTES);
-      header.writeUInt32BE(body.length + 1, 0);
-      header.writeUInt8(i + 1 < bodies.length ? type | MORE : type, 4);
-      this.#outgoing.push([header, body]);
+      const fill = (frame: Buffer): void => {
+        writeHeader(frame, i + 1 < bodies.length ? type | MORE : type);
+        frame.set(body, HEADER_BYTES);
+      };
+      this.#outgoing.push(new Frame(HEADER_BYTES + body.length, fill, undefined));
     }
     this.#pump();
+  }
+
+  /**
+   * Sends one message of at most {@link MAX_FRAME_BYTES}, which `fill` writes when its turn comes.
+   *
+   * @param sent called once the system has taken the message; never where the connection ends before
+   */
+  sendLazily(type: number, bytes: number, fill: (body: Buffer) => void, sent?: () => void): LazyMessage {
+    const whole = (frame: Buffer): void => {
+      writeHeader(frame, type);
+      fill(frame.subarray(HEADER_BYTES));
+    };
+    const frame = new Frame(HEADER_BYTES + bytes, whole, sent);
+    if (!this.#isOver()) {
+      this.#outgoing.push(frame);
+      this.#pump();
+    }
+    return frame;
   }
 
   /** Sends what was given to {@link send}, a goodbye and no more; reads nothing any more. Waits for nobody. */
@@ -115,16 +165,17 @@ export class Link {
     this.#socket.unref();
   }
 
+  #isOver(): boolean {
+    return this.#finishing || this.#socket.destroyed;
+  }
+
   #pump(): void {
     const socket = this.#socket;
     while (!this.#blocked && !socket.destroyed) {
       const frame = this.#outgoing.shift();
       if (!frame) break;
-      const [header, body] = frame;
-      socket.cork();
-      socket.write(header);
-      if (body.length > 0) socket.write(body);
-      socket.uncork();
+      const { sent } = frame;
+      socket.write(frame.bytes(), sent && ((error) => void (error || sent())));
       this.#blocked = socket.writableNeedDrain;
     }
     if (this.#finishing && this.#outgoing.length === 0 && !socket.writableEnded) socket.end();
@@ -144,7 +195,7 @@ export class Link {
     } catch (error) {
       this.#socket.destroy();
       this.#ended(false);
-      if (!(error instanceof Malformed)) throw error;
+      if (!(error instanceof MalformedMessage)) throw error;
     }
   }
 
@@ -153,7 +204,8 @@ export class Link {
     if (this.#incomingBytes < HEADER_BYTES) return false;
     const header = this.#first(HEADER_BYTES);
     const length = header.readUInt32BE(0);
-    if (length < 1 || length > MAX_FRAME_BYTES + 1) throw new Malformed("a frame's length is out of bounds");
+    if (length < 1 || length > MAX_FRAME_BYTES + 1)
+      throw new MalformedMessage("a frame's length is out of bounds");
     const bytes = HEADER_BYTES - 1 + length;
     if (this.#incomingBytes < bytes) return false;
     const frame = this.#first(bytes);
@@ -174,10 +226,10 @@ export class Link {
   #part(typeAndMore: number, body: Buffer): void {
     this.#parts.push(body);
     this.#partBytes += body.length;
-    if (this.#partBytes > this.#messageLimit) throw new Malformed("a message is too long");
+    if (this.#partBytes > this.#messageLimit) throw new MalformedMessage("a message is too long");
     if (typeAndMore & MORE) {
       // Empty parts would cost memory without counting.
-      if (body.length === 0) throw new Malformed("an empty part");
+      if (body.length === 0) throw new MalformedMessage("an empty part");
       return;
     }
     const message = this.#parts.length === 1 ? body : Buffer.concat(this.#parts, this.#partBytes);

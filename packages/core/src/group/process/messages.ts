@@ -1,7 +1,8 @@
 import type { ErrorCode, MoeA2AError } from "../../errors.js";
 import { toVerdict, type Verdict } from "../../verdict.js";
-import type { GroupMessage } from "../gathering.js";
-import { type Link, Malformed } from "./link.js";
+import type { GroupMessage, Series } from "../gathering.js";
+import { MalformedMessage } from "../internals.js";
+import type { Link } from "./link.js";
 import type { Place } from "./place.js";
 
 /** Changes with whatever two ranks have to understand in the same way. */
@@ -25,6 +26,12 @@ export const MESSAGE = {
   put: 7,
   /** A key cannot be completed: the key and a verdict. */
   fail: 8,
+  /** A value for a key of the library's own, and its series, as JSON. */
+  meet: 9,
+  /** The sender has left something that others may gather for. */
+  gone: 10,
+  /** For an instance: its number in 4 bytes, what kind of message, its body. */
+  instance: 11,
 } as const;
 
 /** The most bytes of a message while the group is being made. */
@@ -64,7 +71,7 @@ function readJson(body: Uint8Array): Record<string, unknown> {
     const value: unknown = JSON.parse(Buffer.from(body).toString());
     if (typeof value === "object" && value !== null) return value as Record<string, unknown>;
   } catch {}
-  throw new Malformed("no JSON object");
+  throw new MalformedMessage("no JSON object");
 }
 
 const isCount = (value: unknown): value is number => Number.isInteger(value) && (value as number) >= 0;
@@ -80,22 +87,22 @@ function isEntrance(value: unknown): value is Entrance {
 export function readHello(body: Uint8Array): Hello {
   const { version, rank, size, entrance } = readJson(body);
   // Another version may say anything else.
-  if (!isCount(version)) throw new Malformed("a hello without version");
+  if (!isCount(version)) throw new MalformedMessage("a hello without version");
   const known = isCount(rank) && isCount(size) && rank < size && size <= 2 ** 16;
-  if (!known) throw new Malformed("a hello without rank and size");
+  if (!known) throw new MalformedMessage("a hello without rank and size");
   return { version, rank, size, ...(isEntrance(entrance) ? { entrance } : {}) };
 }
 
 export function readPresent(body: Uint8Array): number[] {
   const ranks: unknown = readJson(body);
-  if (!Array.isArray(ranks) || !ranks.every(isCount)) throw new Malformed("no list of ranks");
+  if (!Array.isArray(ranks) || !ranks.every(isCount)) throw new MalformedMessage("no list of ranks");
   return ranks;
 }
 
 export function readRoster(body: Uint8Array): (Entrance | null)[] {
   const roster: unknown = readJson(body);
   if (!Array.isArray(roster) || !roster.every((e) => e === null || isEntrance(e))) {
-    throw new Malformed("no roster");
+    throw new MalformedMessage("no roster");
   }
   return roster;
 }
@@ -109,7 +116,7 @@ function verdictOf(value: unknown): Verdict {
     typeof details !== "object" ||
     details === null
   ) {
-    throw new Malformed("no verdict");
+    throw new MalformedMessage("no verdict");
   }
   // JSON has no undefined, which `values` uses for ranks that said nothing.
   const values = (details as { values?: unknown }).values;
@@ -119,36 +126,65 @@ function verdictOf(value: unknown): Verdict {
   return { code: code as ErrorCode, message, details: restored };
 }
 
+function seriesOf(value: unknown): Series | undefined {
+  if (value === undefined) return undefined;
+  const { name, number } = (value ?? {}) as Partial<Series>;
+  if (typeof name !== "string" || !isCount(number)) throw new MalformedMessage("no series");
+  return { name, number };
+}
+
 export function readFailure(body: Uint8Array): Verdict {
   return verdictOf(readJson(body));
 }
 
 /** Sends what a rendezvous posts. */
 export function sendGroupMessage(link: Link, message: GroupMessage): void {
-  if (message.kind === "put") {
-    const key = Buffer.from(message.key);
-    const length = Buffer.allocUnsafe(4);
-    length.writeUInt32BE(key.length);
-    link.send(MESSAGE.put, Buffer.concat([length, key]), message.value as Uint8Array);
-  } else if (message.kind === "fail") {
-    sendJson(link, MESSAGE.fail, { key: message.key, verdict: message.verdict });
+  switch (message.kind) {
+    case "put":
+      if (message.value instanceof Uint8Array) sendBytes(link, message.key, message.value);
+      else {
+        const { key, value = null, series } = message;
+        sendJson(link, MESSAGE.meet, { key, value, ...(series && { series }) });
+      }
+      break;
+    case "fail":
+      sendJson(link, MESSAGE.fail, { key: message.key, verdict: message.verdict });
+      break;
+    case "gone":
+      link.send(MESSAGE.gone);
+      break;
+    case "hello":
+      // Nobody joins late.
+      break;
   }
-  // Nobody joins late, and who is gone is seen by the connection.
+}
+
+function sendBytes(link: Link, key: string, value: Uint8Array): void {
+  const bytes = Buffer.from(key);
+  const length = Buffer.allocUnsafe(4);
+  length.writeUInt32BE(bytes.length);
+  link.send(MESSAGE.put, Buffer.concat([length, bytes]), value);
 }
 
 /** What a rendezvous receives, from rank `from`. */
 export function readGroupMessage(type: number, body: Buffer, from: number): GroupMessage {
   if (type === MESSAGE.put) {
-    if (body.length < 4) throw new Malformed("a value without key");
+    if (body.length < 4) throw new MalformedMessage("a value without key");
     const end = 4 + body.readUInt32BE(0);
-    if (end > body.length) throw new Malformed("a key that is cut off");
+    if (end > body.length) throw new MalformedMessage("a key that is cut off");
     const key = body.toString("utf8", 4, end);
     return { kind: "put", from, key, value: body.subarray(end), series: undefined };
   }
   if (type === MESSAGE.fail) {
     const { key, verdict } = readJson(body);
-    if (typeof key !== "string") throw new Malformed("a failure without key");
+    if (typeof key !== "string") throw new MalformedMessage("a failure without key");
     return { kind: "fail", from, key, verdict: verdictOf(verdict) };
   }
-  throw new Malformed("a message of no known type");
+  if (type === MESSAGE.meet) {
+    const { key, value, series } = readJson(body);
+    if (typeof key !== "string") throw new MalformedMessage("a value without key");
+    return { kind: "put", from, key, value, series: seriesOf(series) };
+  }
+  if (type === MESSAGE.gone) return { kind: "gone", from };
+  throw new MalformedMessage("a message of no known type");
 }

@@ -2,12 +2,16 @@ import { MoeA2AError } from "../../errors.js";
 import { Exchange } from "../exchange.js";
 import type { PeerState } from "../gathering.js";
 import type { Group } from "../group.js";
+import { defineGroupInternals } from "../internals.js";
 import { Rendezvous } from "../rendezvous.js";
+import { TurnBell } from "../turn-bell.js";
+import { InstanceChannels } from "./instance-channel.js";
 import type { Link } from "./link.js";
 import {
   MAX_GROUP_BYTES,
   MAX_KEY_BYTES,
   MAX_VALUE_BYTES,
+  MESSAGE,
   readGroupMessage,
   sendGroupMessage,
 } from "./messages.js";
@@ -23,6 +27,8 @@ export class ProcessGroup implements Group {
   readonly #states: PeerState[];
   readonly #rendezvous: Rendezvous;
   readonly #exchange: Exchange;
+  readonly #bell = new TurnBell();
+  #instances = 0;
 
   /** @param links by rank; none for this rank's own */
   constructor(rank: number, links: readonly (Link | undefined)[]) {
@@ -41,20 +47,38 @@ export class ProcessGroup implements Group {
       drain: () => {},
     });
     this.#exchange = new Exchange(rank, this.#rendezvous);
+    const channels = new InstanceChannels(links);
     for (const [peer, link] of links.entries()) {
       // What waits keeps the process alive by its timer; an idle group does not.
       link?.unref();
       link?.listen(
         {
-          message: (type, body) => this.#rendezvous.receive(readGroupMessage(type, body, peer)),
+          message: (type, body) => {
+            if (type === MESSAGE.instance) channels.receive(peer, body);
+            else this.#rendezvous.receive(readGroupMessage(type, body, peer));
+          },
           ended: (orderly) => {
             this.#states[peer] = orderly ? "closed" : "lost";
             this.#rendezvous.receive({ kind: "gone", from: peer });
+            this.#bell.ring();
           },
         },
         MAX_GROUP_BYTES,
       );
     }
+    defineGroupInternals(this, {
+      kind: "processes",
+      canBlock: false,
+      allocate: (byteLength) => new ArrayBuffer(byteLength),
+      gatherings: this.#rendezvous,
+      nextInstance: () => this.#instances++,
+      peerState: (peer) => this.#states[peer] as PeerState,
+      bell: this.#bell,
+      ring: (peer) => {
+        if (peer === rank) this.#bell.ring();
+      },
+      openChannel: (instance) => channels.open(instance),
+    });
   }
 
   async exchange(
@@ -87,5 +111,6 @@ export class ProcessGroup implements Group {
     this.#states[this.rank] = "closed";
     this.#rendezvous.close();
     for (const link of this.#links) link?.close();
+    this.#bell.ring();
   }
 }
