@@ -3,5 +3,12 @@ import { program } from "../../tsup.base.js";
 
 export default defineConfig({
   ...program,
-  entry: ["src/main.ts", "src/worker.ts", "src/soak-main.ts", "src/soak-worker.ts", "src/index.ts"],
+  entry: [
+    "src/main.ts",
+    "src/worker.ts",
+    "src/process.ts",
+    "src/soak-main.ts",
+    "src/soak-worker.ts",
+    "src/index.ts",
+  ],
 });

@@ -51,6 +51,18 @@ export interface LaneLayout {
   readonly runs: number;
   readonly tileCounts: number;
   readonly output: number;
+  /** The next two only where ranks share no memory. */
+  readonly results: number | undefined;
+  readonly sendOrder: number | undefined;
+}
+
+/** What a plan depends on besides the config. */
+export interface WorkspaceOptions {
+  /**
+   * Whether ranks can read one another's windows; default true. CPU ranks in processes cannot: they have results sent to
+   * them, which takes a region more.
+   */
+  readonly sharedMemory?: boolean;
 }
 
 /** Where everything of one rank's workspace lies. A function of the config alone. */
@@ -77,7 +89,10 @@ export function accumulatorBytes(config: ResolvedConfig): number {
 }
 
 /** Lays out one rank's window and private memory. */
-export function layoutWorkspace(config: ResolvedConfig): WorkspaceLayout {
+export function layoutWorkspace(
+  config: ResolvedConfig,
+  { sharedMemory = true }: WorkspaceOptions = {},
+): WorkspaceLayout {
   const { epSize: R, maxTokensPerRank: M, topK: K } = config;
   const maxTargets = Math.min(K, R);
   const statsRowBytes = config.maxExpertStats * 4;
@@ -181,6 +196,12 @@ export function layoutWorkspace(config: ResolvedConfig): WorkspaceLayout {
         "rows from each tile of tokens to each rank, on a GPU",
       ),
       output: region("private", "output", M * config.maxCombineBytesPerToken, "combined rows"),
+      results: sharedMemory
+        ? undefined
+        : region("window", "results", R * M * config.maxCombineBytesPerToken, "expert output from each rank"),
+      sendOrder: sharedMemory
+        ? undefined
+        : region("private", "sendOrder", M * maxTargets * 4, "tokens in the order of each rank's slots"),
     });
   }
   return {

@@ -1,6 +1,6 @@
 import { checkConfig, type MoeAllToAllConfig } from "./config.js";
 import { MoeA2AError } from "./errors.js";
-import { layoutWorkspace, type Region } from "./layout.js";
+import { layoutWorkspace, type Region, type WorkspaceOptions } from "./layout.js";
 import { describe } from "./tensor.js";
 
 /** What one rank allocates at `create`, exactly and once. */
@@ -17,10 +17,11 @@ export interface WorkspacePlan {
 /**
  * Bytes per rank by region, before anything is allocated.
  *
+ * @param options `sharedMemory: false` for CPU ranks in processes
  * @throws ERR_MOE_A2A_CONFIG for a value out of range
  */
-export function planWorkspace(config: MoeAllToAllConfig): WorkspacePlan {
-  const { regions, windowBytes, privateBytes } = layoutWorkspace(checkConfig(config));
+export function planWorkspace(config: MoeAllToAllConfig, options?: WorkspaceOptions): WorkspacePlan {
+  const { regions, windowBytes, privateBytes } = layoutWorkspace(checkConfig(config), options);
   return { regions, windowBytes, privateBytes, totalBytes: windowBytes + privateBytes };
 }
 
@@ -33,6 +34,7 @@ export function largestCapacity(
   config: Omit<MoeAllToAllConfig, "maxTokensPerRank">,
   budgetBytes: number,
   bytesOf: (plan: WorkspacePlan) => number = (plan) => plan.totalBytes,
+  options?: WorkspaceOptions,
 ): number {
   if (typeof budgetBytes !== "number" || !(budgetBytes >= 0)) {
     throw new MoeA2AError(
@@ -44,7 +46,7 @@ export function largestCapacity(
     );
   }
   const fits = (m: number): boolean =>
-    bytesOf(planWorkspace({ ...config, maxTokensPerRank: m })) <= budgetBytes;
+    bytesOf(planWorkspace({ ...config, maxTokensPerRank: m }, options)) <= budgetBytes;
   if (!fits(1)) return 0;
   let low = 1;
   let high = 2 ** 31 - 1;

@@ -20,7 +20,8 @@ const RECORD = {
   verdict: 8,
 } as const;
 
-const VERDICT_BYTES = ABORT_RECORD_BYTES - RECORD.verdict * 4;
+/** The most bytes of a verdict in a record. */
+export const VERDICT_BYTES = ABORT_RECORD_BYTES - RECORD.verdict * 4;
 
 /** Messages too long for a record are cut, in characters. */
 const MESSAGE_LENGTH = 500;
@@ -44,24 +45,31 @@ function base(layout: WorkspaceLayout, source: number): number {
   return (layout.abortRecords + source * ABORT_RECORD_BYTES) / 4;
 }
 
-/** Writes this rank's verdict into a peer's window; the peer sees it whole or not at all. */
-export function writeAbortRecord(
+/** A failure as a rank tells it to its peers. */
+export interface AbortVerdict {
+  readonly error: MoeA2AError;
+  readonly generation: number;
+  readonly completed: readonly number[];
+}
+
+/** Writes the verdict of rank `source` into a window, whose owner sees it whole or not at all. */
+export function storeAbortRecord(
   { words, bytes }: Window,
   layout: WorkspaceLayout,
   control: ControlWords,
   source: number,
-  verdict: {
-    readonly error: MoeA2AError;
+  record: {
+    /** As {@link encodeVerdict} makes it. */
+    readonly verdict: Uint8Array;
     readonly generation: number;
     readonly completed: readonly number[];
   },
 ): void {
   const at = base(layout, source);
-  words[at + RECORD.generation] = verdict.generation;
-  for (const [lane, phase] of verdict.completed.entries()) words[at + RECORD.completed + lane] = phase;
-  const encoded = encode(verdict.error);
-  bytes.set(encoded, (at + RECORD.verdict) * 4);
-  words[at + RECORD.verdictBytes] = encoded.length;
+  words[at + RECORD.generation] = record.generation;
+  for (const [lane, phase] of record.completed.entries()) words[at + RECORD.completed + lane] = phase;
+  bytes.set(record.verdict, (at + RECORD.verdict) * 4);
+  words[at + RECORD.verdictBytes] = record.verdict.length;
   Atomics.store(words, at + RECORD.set, 1);
   Atomics.add(words, control.aborts, 1);
 }
@@ -82,7 +90,7 @@ export function readAbortRecord(
     // A copy, as decoders refuse shared memory.
     const text = decoder.decode(bytes.slice(start, start + words[at + RECORD.verdictBytes]!));
     const completed = [words[at + RECORD.completed]!, words[at + RECORD.completed + 1]!];
-    return { error: decode(text, source), completed };
+    return { error: decodeVerdict(text, source), completed };
   }
   return undefined;
 }
@@ -100,7 +108,7 @@ export function clearAbortRecords(
 }
 
 /** An error as JSON that fits into a record: of a list of values too long for it, the message has to do. */
-function encode(error: MoeA2AError): Uint8Array {
+export function encodeVerdict(error: MoeA2AError): Uint8Array {
   const { code, message, details } = toVerdict(error);
   const told = code === "ERR_MOE_A2A_ABORTED" ? abortVerdict(error) : { code, message, details };
   const whole = encoder.encode(JSON.stringify(told));
@@ -111,7 +119,8 @@ function encode(error: MoeA2AError): Uint8Array {
   return encoder.encode(JSON.stringify({ ...short, details: { ...details, values: [] } }));
 }
 
-function decode(text: string, source: number): MoeA2AError {
+/** @throws SyntaxError or TypeError for what {@link encodeVerdict} did not make */
+export function decodeVerdict(text: string, source: number): MoeA2AError {
   const verdict = JSON.parse(text) as Verdict;
   const { values } = verdict.details as { values?: unknown[] };
   // JSON knows no undefined, which stands for ranks that said nothing.

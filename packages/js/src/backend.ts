@@ -21,11 +21,14 @@ import {
   planWorkspace,
   type ResolvedConfig,
   type WorkspaceLayout,
+  type WorkspaceOptions,
 } from "@moe-a2a/core";
 import { RankContext } from "./context.js";
 import { JsMoeAllToAll } from "./instance.js";
 import { Window } from "./memory.js";
 import { wireRound } from "./round-number.js";
+import { MemoryWire } from "./wire/memory-wire.js";
+import { SocketWire } from "./wire/socket-wire.js";
 
 /** Options of the CPU backend. */
 export interface JsCreateOptions extends CreateOptions {
@@ -35,7 +38,8 @@ export interface JsCreateOptions extends CreateOptions {
 
 /** What ranks tell one another at create. */
 interface MemoryIntroduction extends Introduction {
-  readonly memory: ArrayBufferLike;
+  /** Its window, where ranks share memory. */
+  readonly memory: ArrayBufferLike | undefined;
 }
 
 function status(): BackendStatus {
@@ -46,13 +50,18 @@ function status(): BackendStatus {
 }
 
 /** @throws ERR_MOE_A2A_CONFIG where a part of the plan is more than one typed array can address */
-function checkAddressable(config: ResolvedConfig, layout: WorkspaceLayout, rank: number): void {
+function checkAddressable(
+  config: ResolvedConfig,
+  layout: WorkspaceLayout,
+  workspace: WorkspaceOptions,
+  rank: number,
+): void {
   const limit = constants.MAX_LENGTH;
   const largestPart = (plan: { readonly windowBytes: number; readonly privateBytes: number }) =>
     Math.max(plan.windowBytes, plan.privateBytes);
   const bytes = largestPart(layout);
   if (bytes <= limit) return;
-  const largest = largestCapacity(config, limit, largestPart);
+  const largest = largestCapacity(config, limit, largestPart, workspace);
   const cure =
     largest > 0
       ? `the largest value that fits is ${largest}`
@@ -82,44 +91,61 @@ async function create(
   options: JsCreateOptions = {},
 ): Promise<MoeAllToAll<CpuTensor>> {
   const config = checkConfig(given, group?.rank);
-  const memoryGroup = checkGroup("js", group, config);
+  const internals = checkGroup("js", group, config);
+  const workspace = { sharedMemory: internals.kind !== "processes" };
   const firstRound = checkFirstRound(group.rank, options.firstRound);
-  const layout = layoutWorkspace(config);
-  checkAddressable(config, layout, group.rank);
-  const memory = allocate(config, group.rank, layout.windowBytes, (bytes) => memoryGroup.allocate(bytes));
+  const layout = layoutWorkspace(config, workspace);
+  checkAddressable(config, layout, workspace, group.rank);
+  const memory = allocate(config, group.rank, layout.windowBytes, (bytes) => internals.allocate(bytes));
   const privateMemory = allocate(config, group.rank, layout.privateBytes, (bytes) => new ArrayBuffer(bytes));
-  initialiseFlags(memory, config, firstRound);
+  initialiseFlags(memory, layout, config.epSize, firstRound);
 
-  const mine: MemoryIntroduction = { config, firstRound, memory };
-  const { instance, introductions } = await introduce(memoryGroup, group.rank, mine);
+  const shared = workspace.sharedMemory ? memory : undefined;
+  const mine: MemoryIntroduction = { config, firstRound, memory: shared };
+  const { instance, introductions, channel } = await introduce(internals, group.rank, mine);
   const context = new RankContext({
     config,
     layout,
     rank: group.rank,
-    group: memoryGroup,
+    group: internals,
     instance,
-    windows: introductions.map((introduction) => new Window(introduction.memory)),
+    own: new Window(memory),
+    connect: (context) =>
+      channel
+        ? new SocketWire(context, channel)
+        : new MemoryWire(
+            context,
+            introductions.map((introduction) => new Window(introduction.memory!)),
+          ),
     privateMemory,
     accumulatorBytes: accumulatorBytes(config),
     firstRound,
     fillPadding: options.fillPadding === true,
   });
-  return new JsMoeAllToAll(context, planWorkspace(config));
+  context.wire.open();
+  return new JsMoeAllToAll(context, planWorkspace(config, workspace));
 }
 
 /** Before peers know the window, its flags say that nobody has reached the first round. */
-function initialiseFlags(memory: ArrayBufferLike, config: ResolvedConfig, firstRound: number): void {
+function initialiseFlags(
+  memory: ArrayBufferLike,
+  { lanes }: WorkspaceLayout,
+  ranks: number,
+  firstRound: number,
+): void {
   const words = new Int32Array(memory);
-  const { lanes } = layoutWorkspace(config);
   for (const lane of lanes) {
     for (const region of [lane.dispatchFlags, lane.combineFlags]) {
-      const end = region + FLAG_STRIDE * config.epSize;
+      const end = region + FLAG_STRIDE * ranks;
       for (let at = region; at < end; at += FLAG_STRIDE) words[at / 4] = wireRound(firstRound - 1);
     }
   }
 }
 
-/** The CPU backend: ranks of a local group on one thread, or of a thread group on worker threads. */
+/**
+ * The CPU backend: ranks of a local group on one thread, of a thread group on worker threads, or of a process group, which
+ * share no memory and send messages.
+ */
 export const jsBackend: Backend<CpuTensor> & {
   create(config: MoeAllToAllConfig, group: Group, options?: JsCreateOptions): Promise<MoeAllToAll<CpuTensor>>;
 } = { name: "js", status, create };

@@ -13,7 +13,6 @@ import type { RankContext } from "./context.js";
 import type { Lane } from "./lane.js";
 import { PhaseWait } from "./phase.js";
 import { passCombineFlags, spoilCombine, takeCombine } from "./receive.js";
-import { sendCombine } from "./send.js";
 import { settle, settleSync } from "./settle.js";
 import { tensorAt } from "./tensors.js";
 
@@ -71,7 +70,7 @@ export class JsCombine implements Combine<CpuTensor> {
     const started = new JsCombine(parts);
     lane.lastCombine = started;
     if (!started.#phase.hasFailed() && dispatch.maxTokens > 0) {
-      sendCombine(context, lane, { number: round, maxTokens: dispatch.maxTokens }, checked);
+      context.wire.sendCombine(lane, { number: round, maxTokens: dispatch.maxTokens }, checked);
     }
     return started;
   }

@@ -1,16 +1,17 @@
 import {
   type CheckContext,
-  InstanceState,
   type GroupInternals,
+  InstanceState,
   type MoeA2AError,
   ResetMeetings,
   type ResolvedConfig,
   type WorkspaceLayout,
 } from "@moe-a2a/core";
-import { phaseNumber, writeAbortRecord } from "./abort-record.js";
+import { phaseNumber } from "./abort-record.js";
 import { Lane } from "./lane.js";
 import { Accumulator } from "./loops/sum.js";
 import { ControlWords, type Window } from "./memory.js";
+import type { Wire } from "./wire/wire.js";
 
 export interface ContextParts {
   readonly config: ResolvedConfig;
@@ -18,7 +19,9 @@ export interface ContextParts {
   readonly rank: number;
   readonly group: GroupInternals;
   readonly instance: number;
-  readonly windows: readonly Window[];
+  readonly own: Window;
+  /** How this rank reaches the others. */
+  readonly connect: (context: RankContext) => Wire;
   readonly privateMemory: ArrayBufferLike;
   readonly accumulatorBytes: number;
   readonly firstRound: number;
@@ -30,8 +33,8 @@ export class RankContext extends InstanceState {
   readonly config: ResolvedConfig;
   readonly layout: WorkspaceLayout;
   readonly group: GroupInternals;
-  readonly windows: readonly Window[];
   readonly own: Window;
+  readonly wire: Wire;
   readonly control: ControlWords;
   readonly privateMemory: ArrayBufferLike;
   readonly accumulator: Accumulator;
@@ -54,8 +57,7 @@ export class RankContext extends InstanceState {
     this.config = config;
     this.layout = layout;
     this.group = parts.group;
-    this.windows = parts.windows;
-    this.own = parts.windows[rank] as Window;
+    this.own = parts.own;
     this.control = new ControlWords(layout);
     this.privateMemory = privateMemory;
     this.accumulator = new Accumulator(privateMemory, layout.accumulator, parts.accumulatorBytes);
@@ -69,15 +71,16 @@ export class RankContext extends InstanceState {
     this.isActive = new Uint8Array(config.epSize).fill(1);
     this.activeRanks = Object.freeze(Array.from({ length: config.epSize }, (_, r) => r));
     this.completed = this.lanes.map(() => phaseNumber(parts.firstRound - 1, "combine"));
-    const { windows, control, own } = this;
+    const wire = parts.connect(this);
+    this.wire = wire;
     this.meetings = new ResetMeetings({
       rank,
       epSize: config.epSize,
       instance: parts.instance,
       gatherings: parts.group.gatherings,
       words: {
-        load: (r) => Atomics.load((windows[r] as Window).words, control.meeting),
-        store: (number) => void Atomics.store(own.words, control.meeting, number),
+        load: (r) => wire.meetingOf(r),
+        store: (number) => wire.tellMeeting(number),
       },
       departure: (peer) => this.departure(peer),
     });
@@ -118,12 +121,7 @@ export class RankContext extends InstanceState {
     if (options.tellPeers) {
       for (const peer of this.activeRanks) {
         if (peer === this.rank) continue;
-        writeAbortRecord(this.windows[peer] as Window, this.layout, this.control, this.rank, {
-          error,
-          generation: this.generation,
-          completed: this.completed,
-        });
-        this.group.ring(peer);
+        this.wire.tellFailure(peer, { error, generation: this.generation, completed: this.completed });
       }
     }
     this.giveUpRounds(error);

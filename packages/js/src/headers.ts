@@ -51,7 +51,7 @@ export function writeDispatchHeader(
   { words }: Window,
   { lane, round, source, ranks }: HeaderPlace,
   generation: number,
-  checked: CheckedDispatch,
+  checked: Pick<CheckedDispatch, "maxTokens" | "rowBytes" | "statsLength">,
   count: number,
 ): void {
   const at = dispatchHeader(lane, round, source, ranks);
@@ -73,7 +73,7 @@ export function writeCombineHeader(
   { words }: Window,
   { lane, round, source }: HeaderPlace,
   generation: number,
-  checked: CheckedCombine,
+  checked: Pick<CheckedCombine, "hiddenSize" | "dtype">,
 ): void {
   const at = combineHeader(lane, source);
   words[at + COMBINE.generation] = generation;

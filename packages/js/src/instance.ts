@@ -21,11 +21,9 @@ import {
 import type { RankContext } from "./context.js";
 import { JsDispatch } from "./dispatch.js";
 import type { Lane } from "./lane.js";
-import type { Window } from "./memory.js";
 import { payloadOffsets } from "./payload-layout.js";
 import { resetRank } from "./reset.js";
 import { route } from "./routing.js";
-import { sendDispatch } from "./send.js";
 import { tensorAt } from "./tensors.js";
 
 /** One rank's end of the all-to-all on the CPU. */
@@ -95,7 +93,7 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
     lane.current = dispatch;
     lane.nextRound = round + 1;
     this.#turn = (lane.index + 1) % context.lanes.length;
-    if (!dispatch.hasFailed()) sendDispatch(context, lane, round, checked, offsets);
+    if (!dispatch.hasFailed()) context.wire.sendDispatch(lane, round, checked, offsets);
     return dispatch;
   }
 
@@ -133,11 +131,7 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
     const context = this.#context;
     if (context.state === "closed") return;
     context.state = "closed";
-    for (let peer = 0; peer < context.config.epSize; peer++) {
-      const { words } = context.windows[peer] as Window;
-      Atomics.store(words, context.control.closed(context.layout, context.rank), 1);
-      if (peer !== context.rank) context.group.ring(peer);
-    }
+    context.wire.tellClose();
     context.giveUpRounds(context.givenUpError("closed"));
     const gone = missingError({
       phase: "reset",
@@ -150,6 +144,7 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
     });
     context.meetings.giveUp(gone);
     context.group.gatherings.announceDeparture();
+    context.wire.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

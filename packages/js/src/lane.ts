@@ -28,6 +28,12 @@ export class Lane {
   readonly lastTokens: Int32Array;
   readonly runStarts: Int32Array;
   readonly runSlots: Int32Array;
+  /** Tokens in the order of each rank's slots, rank after rank; empty where ranks share memory. */
+  readonly #sendOrder: Int32Array;
+  readonly #maxTargets: number;
+  /** By rank, the rows in which its results are found, and the element with which slot 0 starts. */
+  readonly resultRows: (Float32Array | Uint16Array)[] = [];
+  readonly resultStarts: number[] = [];
   readonly outputOffset: number;
   readonly arrivals: Arrivals;
   /** The round that the next dispatch starts; grows for ever, its low 32 bits go over the wire. */
@@ -58,9 +64,40 @@ export class Lane {
     this.lastTokens = new Int32Array(privateMemory, at.lastTokens, R);
     this.runStarts = new Int32Array(privateMemory, at.runs, R);
     this.runSlots = new Int32Array(privateMemory, at.runs + 4 * R, R);
+    this.#sendOrder = new Int32Array(
+      privateMemory,
+      at.sendOrder ?? 0,
+      at.sendOrder === undefined ? 0 : entries,
+    );
+    this.#maxTargets = layout.maxTargets;
     this.outputOffset = at.output;
     this.arrivals = new Arrivals(R);
     this.nextRound = firstRound;
+  }
+
+  /** Where the results that `owner` sends here start, in this rank's window; `rankBytes` is what each rank has room for. */
+  resultsAt(owner: number, rankBytes: number): number {
+    if (this.at.results === undefined) throw new Error("no rank sends results where ranks share memory");
+    return this.at.results + owner * rankBytes;
+  }
+
+  /** After routing: sorts the tokens by where they go. @returns the tokens for a rank, in the order of its slots */
+  orderTokens(numLocalTokens: number): (target: number) => Int32Array {
+    const { sendCounts, entryRanks, entrySlots, entryCounts } = this;
+    const order = this.#sendOrder;
+    const starts: number[] = [];
+    let at = 0;
+    for (const [target, count] of sendCounts.entries()) {
+      starts[target] = at;
+      at += count;
+    }
+    for (let token = 0; token < numLocalTokens; token++) {
+      const first = token * this.#maxTargets;
+      for (let i = first; i < first + entryCounts[token]!; i++) {
+        order[starts[entryRanks[i]!]! + entrySlots[i]!] = token;
+      }
+    }
+    return (target) => order.subarray(starts[target], starts[target]! + sendCounts[target]!);
   }
 
   /** Word index of the flag by which `source` says which round it has reached in a phase. */

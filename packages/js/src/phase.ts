@@ -50,7 +50,7 @@ export class PhaseWait {
     if (this.outcome !== "pending") return true;
     const { context } = this.#parts;
     if (context.isLeftOut()) return this.#fail(this.#leftOut(), false);
-    const here = this.#look();
+    const here = this.#look() && context.wire.unsent(this.#parts.lane).length === 0;
     const error = here ? this.#disagreement() : undefined;
     if (error) return this.#fail(error, true);
     const record = this.#verdict();
@@ -66,6 +66,7 @@ export class PhaseWait {
     this.outcome = "failed";
     this.error = error;
     this.#parts.spoil();
+    this.#parts.context.wire.release(this.#parts.lane);
   }
 
   #look(): boolean {
@@ -121,10 +122,12 @@ export class PhaseWait {
     const { context, phase, round, arrivals } = this.#parts;
     // Who left stored its flag or its verdict before, and so may who came at the last moment: look once more, after that.
     const departures = arrivals.missingRanks().map((peer) => ({ peer, how: context.departure(peer) }));
-    if (this.#look()) return this.poll();
+    const unsent = context.wire.unsent(this.#parts.lane);
+    if (this.#look() && unsent.length === 0) return this.poll();
     const record = this.#verdict();
     if (record) return this.#fail(record.error, true);
-    const missing = arrivals.missingRanks();
+    // Who does not take what it is sent is as good as absent.
+    const missing = [...new Set([...arrivals.missingRanks(), ...unsent])].sort((a, b) => a - b);
     const left = (kind: MissingKind) =>
       departures.filter(({ peer, how }) => how === kind && missing.includes(peer)).map(({ peer }) => peer);
     const kind: MissingKind | undefined =

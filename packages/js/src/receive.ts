@@ -3,7 +3,6 @@ import type { RankContext } from "./context.js";
 import { bufferOf, readCount } from "./headers.js";
 import type { Lane } from "./lane.js";
 import { addRow, clearSum, fillNaN, storeSum } from "./loops/sum.js";
-import type { Window } from "./memory.js";
 import { wireRound } from "./round-number.js";
 
 /** What of a dispatch the receiving side needs. */
@@ -65,21 +64,28 @@ export interface Summing {
 
 /**
  * Sums each local token's results: float32 from +0, in ascending k over the entries that stand first for their rank,
- * rounded once. The rows are read where their owners left them.
+ * rounded once. The rows are read where the wire has them.
  */
 export function takeCombine(context: RankContext, lane: Lane, summing: Summing): void {
-  const { windows, accumulator, maxTargets, rank } = context;
-  const { entryRanks, entrySlots, entryCounts } = lane;
+  const { wire, accumulator, maxTargets, activeRanks } = context;
+  const { entryRanks, entrySlots, entryCounts, resultRows, resultStarts } = lane;
   const { numLocalTokens, maxTokens, hiddenSize, dtype } = summing;
   const output = summing.output.data as Float32Array | Uint16Array;
   const outputDType = summing.output.dtype as CombineDType;
   const elementBytes = dtype === "float32" ? 4 : 2;
-  const firstRow = lane.at.combine / elementBytes + rank * maxTokens * hiddenSize;
+  const row = { maxTokens, bytes: hiddenSize * elementBytes };
+  for (let i = 0; i < activeRanks.length; i++) {
+    const owner = activeRanks[i]!;
+    const { window, offset } = wire.resultsOf(owner, lane, row);
+    resultRows[owner] = window.rows(dtype);
+    resultStarts[owner] = offset / elementBytes;
+  }
   for (let token = 0; token < numLocalTokens; token++) {
     clearSum(accumulator, hiddenSize);
     for (let i = token * maxTargets; i < token * maxTargets + entryCounts[token]!; i++) {
-      const rows = (windows[entryRanks[i]!] as Window).rows(dtype);
-      addRow(accumulator, rows, firstRow + entrySlots[i]! * hiddenSize, hiddenSize, dtype);
+      const owner = entryRanks[i]!;
+      const first = resultStarts[owner]! + entrySlots[i]! * hiddenSize;
+      addRow(accumulator, resultRows[owner]!, first, hiddenSize, dtype);
     }
     storeSum(accumulator, output, token * hiddenSize, hiddenSize, outputDType);
   }

@@ -1,7 +1,6 @@
 import { isMoeA2AError, type MoeA2AError, type ResetState } from "@moe-a2a/core";
-import { clearAbortRecords, phaseNumber, writeAbortRecord } from "./abort-record.js";
+import { clearAbortRecords, phaseNumber } from "./abort-record.js";
 import type { RankContext } from "./context.js";
-import type { Window } from "./memory.js";
 import { wireRound } from "./round-number.js";
 
 /** Makes this rank's window as it was before the first round, while nobody sends. */
@@ -21,14 +20,13 @@ function cleanWindow(
 
 /** Raises the generation of this rank's window and of those left out; the other named ranks raise their own. */
 function raiseGeneration(context: RankContext, ranks: readonly number[], generation: number): void {
-  const { own, control, windows, config, group } = context;
+  const { own, control, wire, config } = context;
   Atomics.store(own.words, control.generation, generation);
   context.generation = generation;
   for (let peer = 0; peer < config.epSize; peer++) {
     if (ranks.includes(peer)) continue;
     // A rank that was given up and wakes later finds its window in another generation, and does no harm.
-    Atomics.store((windows[peer] as Window).words, control.generation, generation);
-    group.ring(peer);
+    wire.raiseGeneration(peer, generation);
   }
 }
 
@@ -37,17 +35,14 @@ function raiseGeneration(context: RankContext, ranks: readonly number[], generat
  * the same, and would wait for it in their first round; the others try again, and clean their windows before.
  */
 function tellOfFailure(
-  { windows, layout, control, rank, group }: RankContext,
+  { wire, rank }: RankContext,
   ranks: readonly number[],
   { generation, nextRounds }: ResetState,
   error: MoeA2AError,
 ): void {
   const completed = nextRounds.map((round) => phaseNumber(round - 1, "combine"));
   for (const peer of ranks) {
-    if (peer === rank) continue;
-    const verdict = { error, generation, completed };
-    writeAbortRecord(windows[peer] as Window, layout, control, rank, verdict);
-    group.ring(peer);
+    if (peer !== rank) wire.tellFailure(peer, { error, generation, completed });
   }
 }
 

@@ -28,8 +28,10 @@ export function settleSync(context: RankContext, phase: PhaseWait, call: string)
   if (!context.group.canBlock) {
     throw context.stateError(
       call,
-      "local",
-      "the ranks of a local group share one thread, which must not block; await ready()",
+      context.group.kind,
+      context.group.kind === "local"
+        ? "the ranks of a local group share one thread, which must not block; await ready()"
+        : "ranks in processes hear of one another through the event loop, which must not block; await ready()",
     );
   }
   if (!phase.poll()) context.group.bell.waitSync(() => phase.poll(), phase.deadline);

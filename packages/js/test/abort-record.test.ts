@@ -8,7 +8,13 @@ import {
   type Verdict,
 } from "@moe-a2a/core";
 import { describe, expect, it } from "vitest";
-import { clearAbortRecords, phaseNumber, readAbortRecord, writeAbortRecord } from "../src/abort-record.js";
+import {
+  clearAbortRecords,
+  encodeVerdict,
+  phaseNumber,
+  readAbortRecord,
+  storeAbortRecord,
+} from "../src/abort-record.js";
 import { ControlWords, Window } from "../src/memory.js";
 import { hasReached, wireRound } from "../src/round-number.js";
 import { smallConfig } from "./world.js";
@@ -19,7 +25,8 @@ const all = Array.from({ length: 64 }, (_, r) => r);
 
 function through(error: MoeA2AError, source = 5) {
   const window = new Window(new ArrayBuffer(layout.windowBytes));
-  writeAbortRecord(window, layout, control, source, { error, generation: 3, completed: [7, -8] });
+  const record = { verdict: encodeVerdict(error), generation: 3, completed: [7, -8] };
+  storeAbortRecord(window, layout, control, source, record);
   return { window, record: readAbortRecord(window, layout, control, all, 3) };
 }
 

@@ -1,4 +1,4 @@
-import { type CpuTensor, isMoeA2AError, groupInternalsOf, tensor } from "@moe-a2a/core";
+import { type CpuTensor, groupInternalsOf, isMoeA2AError, tensor } from "@moe-a2a/core";
 import { describe, expect, it } from "vitest";
 import { expectNoUnhandledRejections } from "./unhandled.js";
 import { createLocal, dispatchIds, exactRound } from "./world.js";

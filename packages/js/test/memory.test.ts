@@ -5,8 +5,8 @@ import {
   defineGroupInternals,
   FLAG_STRIDE,
   type Group,
-  type MoeAllToAll,
   groupInternalsOf,
+  type MoeAllToAll,
   planWorkspace,
   tensor,
 } from "@moe-a2a/core";

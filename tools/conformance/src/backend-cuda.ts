@@ -67,7 +67,7 @@ export async function loadCuda(): Promise<BackendUnderTest> {
     },
     device: "cuda",
     maxRanks: Math.min(64, RANKS_PER_GPU * gpus),
-    worldRounds: { local: 1_000, threads: 250 },
+    worldRounds: { local: 1_000, threads: 250, processes: 150 },
     // Ranks take the GPUs in turn, as they do by default.
     placement: (rank) => ({ device: rank % gpus }),
     foreign: (a2a, dtype, shape, offset) => atAddress(a2a, dtype, shape, offset * bytesPerElement(dtype)),

@@ -12,7 +12,7 @@ const gc = (): void => {
 export const js: BackendUnderTest = {
   name: "js",
   backend: jsBackend,
-  groups: ["local", "threads"],
+  groups: ["local", "threads", "processes"],
   traits: {
     callsSeeMemory: true,
     gatedByReady: true,
@@ -22,8 +22,8 @@ export const js: BackendUnderTest = {
   },
   device: "cpu",
   maxRanks: 64,
-  // Ranks on threads cost more than ranks on one thread.
-  worldRounds: { local: 2_000, threads: 250 },
+  // Ranks on threads cost more than ranks on one thread, and ranks in processes more than either.
+  worldRounds: { local: 2_000, threads: 250, processes: 150 },
   placement: () => ({}),
   foreign(_, dtype, shape, offset) {
     const TypedArray = typedArrayOf(dtype);

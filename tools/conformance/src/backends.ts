@@ -2,7 +2,7 @@ import type { Backend, CreateOptions, DType, MoeAllToAll, Tensor } from "@moe-a2
 import type { CudaExtras, CudaTestOptions } from "./backend-cuda.js";
 
 /** Kinds of groups that cases run in. */
-export type GroupKind = "local" | "threads";
+export type GroupKind = "local" | "threads" | "processes";
 
 /** Options of `create` that only tests use. */
 export interface TestOptions extends CreateOptions, CudaTestOptions {
@@ -50,6 +50,12 @@ export interface BackendUnderTest {
   memoryInUse(): Promise<number>;
   /** What only the CUDA backend has. */
   readonly cuda?: CudaExtras;
+}
+
+/** Whether ranks of a backend can block while they wait, in a kind of group. */
+export function canBlock({ traits }: BackendUnderTest, kind: GroupKind): boolean {
+  // In processes, those of the CPU backend hear of one another through the event loop.
+  return kind === "threads" || (kind === "processes" && !traits.gatedByReady);
 }
 
 /** The backends that can be asked for by name; what one needs is loaded when it is. */

@@ -30,7 +30,7 @@ export interface Context {
   barrier(): Promise<void>;
   /** All-gathers a JSON value by rank. */
   gather<T>(value: T): Promise<T[]>;
-  /** Ends this rank's thread, which the case has to announce as `dying`. */
+  /** Ends this rank's thread or process, which the case has to announce as `dying`. */
   die(how: "exits" | "is terminated"): Promise<never>;
 }
 
@@ -43,7 +43,9 @@ export interface RankCase {
   readonly groups?: readonly GroupKind[];
   /** Traits of the backends that it says something about; default all. */
   readonly needs?: Partial<Traits> & { readonly cuda?: true };
-  /** Ranks whose threads end in the case; it then gets threads of its own. */
+  /** Whether its ranks block while they wait. */
+  readonly blocks?: true;
+  /** Ranks whose threads or processes end in the case; it then gets some of its own. */
   readonly dying?: readonly number[];
   readonly deadlineMs?: number;
   run(context: Context): Promise<void>;

@@ -10,12 +10,14 @@ const help = `Runs the semantic cases against a backend, each compared byte for 
   npm run conformance -- --backend js [options]
 
   --backend NAME    ${backendNames.join(" or ")}
-  --group KIND      local (all ranks on one thread) or threads (a worker thread per rank); default: all that it has
+  --group KIND      local (all ranks on one thread), threads (a worker thread per rank) or processes; default: all
+                    that the backend has
   --filter TEXT     only cases whose name holds TEXT; may come more than once
   --list            lists the cases and runs none
   --seed N          another seed for inputs and random worlds; default 1
   --rounds N        rounds that each property plays at least
   --deadline MS     for a case that has no deadline of its own; default 60000
+  --jitter MS       each rank waits up to MS before each step: finds cases that hope for an order of ranks
   --budget SECONDS  starts no more cases after that time
   --json FILE       writes the outcomes there, too
   --help            this text`;
@@ -42,6 +44,7 @@ function parse() {
         seed: { type: "string" },
         rounds: { type: "string" },
         deadline: { type: "string" },
+        jitter: { type: "string" },
         budget: { type: "string" },
         json: { type: "string" },
         help: { type: "boolean", default: false },
@@ -79,6 +82,7 @@ async function main(): Promise<void> {
   const seed = integer("seed", options.seed, 0) ?? 1;
   const rounds = integer("rounds", options.rounds, 1);
   const deadlineMs = integer("deadline", options.deadline, 1);
+  const jitterMs = integer("jitter", options.jitter, 0);
   const budget = integer("budget", options.budget, 1) ?? Number.POSITIVE_INFINITY;
   const wanted = (kind: GroupKind): Case[] =>
     cases.filter((c) => options.filter.some((text) => c.name.includes(text)) && applies(c, target, kind));
@@ -97,7 +101,7 @@ async function main(): Promise<void> {
     writeFileSync(options.json, `${JSON.stringify({ seed, outcomes, leftOut }, null, 2)}\n`);
   };
   for (const kind of kinds) {
-    const runner = new Runner({ target, kind, seed, rounds, deadlineMs });
+    const runner = new Runner({ target, kind, seed, rounds, deadlineMs, jitterMs });
     for (const c of wanted(kind)) {
       const late = performance.now() > budget * 1000;
       if (late || !fits(c, target)) {

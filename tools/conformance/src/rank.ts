@@ -1,5 +1,5 @@
 import type { Group, MoeAllToAll, MoeAllToAllConfig } from "@moe-a2a/core";
-import type { BackendUnderTest, GroupKind, TestOptions } from "./backends.js";
+import { type BackendUnderTest, canBlock, type GroupKind, type TestOptions } from "./backends.js";
 import type { Context, RankCase } from "./case.js";
 import { Flight, type PlayOptions } from "./flight.js";
 import { makeRound, type Round, type RoundSpec } from "./round.js";
@@ -10,6 +10,8 @@ export interface Run {
   readonly kind: GroupKind;
   readonly case: RankCase;
   readonly seed: number;
+  /** Each rank waits up to this long before each step, so that a case that hopes for an order of ranks fails. */
+  readonly jitterMs?: number | undefined;
 }
 
 /** How a rank ended. */
@@ -77,7 +79,7 @@ export class RankRun implements Context {
     this.size = group.size;
     this.target = run.target;
     this.kind = run.kind;
-    this.canBlock = run.kind !== "local";
+    this.canBlock = canBlock(run.target, run.kind);
     this.config = run.case.config;
     this.seed = run.seed;
     this.group = group;
@@ -119,7 +121,8 @@ export class RankRun implements Context {
     return this.#store.get(String(key), () => makeRound(config, spec, seed));
   }
 
-  launch(a2a: MoeAllToAll, round: Round, options?: PlayOptions): Promise<Flight> {
+  async launch(a2a: MoeAllToAll, round: Round, options?: PlayOptions): Promise<Flight> {
+    await this.#jitter();
     return Flight.launch(a2a, round, this.target, options);
   }
 
@@ -137,6 +140,11 @@ export class RankRun implements Context {
     return this.#host.die(how);
   }
 
+  async #jitter(): Promise<void> {
+    const limit = this.#run.jitterMs ?? 0;
+    if (limit > 0) await new Promise((resolve) => setTimeout(resolve, Math.random() * limit));
+  }
+
   async barrier(): Promise<void> {
     await this.gather(null);
   }
@@ -144,6 +152,7 @@ export class RankRun implements Context {
   async gather<T>(value: T): Promise<T[]> {
     const bytes = encoder.encode(JSON.stringify(value));
     const all = await this.group.exchange("conformance", bytes, { timeoutMs: 60_000 });
+    await this.#jitter();
     return all.map((b) => JSON.parse(decoder.decode(b)) as T);
   }
 }

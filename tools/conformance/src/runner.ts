@@ -1,10 +1,13 @@
 import { createLocalGroup, createThreadGroup } from "@moe-a2a/core";
-import type { BackendUnderTest, GroupKind } from "./backends.js";
+import { type BackendUnderTest, canBlock, type GroupKind } from "./backends.js";
 import type { Case, RankCase } from "./case.js";
 import { rankCase } from "./cases/index.js";
 import { CheckFailure } from "./check.js";
-import { createNote, Pool, readNote } from "./pool.js";
+import { ProcessPlaces } from "./process-places.js";
 import { explain, type RankResult, RankRun, RoundStore } from "./rank.js";
+import { type Place, Pool, type RankHost } from "./rank-host.js";
+import { RankProcess } from "./rank-process.js";
+import { createNote, RankThread } from "./rank-thread.js";
 import type { WorldRef } from "./world.js";
 
 /** What became of a case. */
@@ -27,6 +30,7 @@ const isDriven = (c: Case): c is Exclude<Case, RankCase> => "drive" in c;
 export function applies(c: Case, target: BackendUnderTest, kind: GroupKind): boolean {
   if (c.groups && !c.groups.includes(kind)) return false;
   if (isDriven(c)) return true;
+  if (c.blocks && !canBlock(target, kind)) return false;
   const has = { ...target.traits, ...(target.cuda ? { cuda: true } : {}) } as Record<string, boolean>;
   return Object.entries(c.needs ?? {}).every(([trait, value]) => has[trait] === value);
 }
@@ -43,7 +47,10 @@ export class Runner {
   readonly #seed: number;
   readonly #rounds: number | undefined;
   readonly #deadlineMs: number;
-  readonly #pool = new Pool();
+  readonly #jitterMs: number | undefined;
+  readonly #threads = new Pool(() => new RankThread());
+  readonly #processes = new Pool(() => new RankProcess());
+  readonly #places = new ProcessPlaces();
 
   constructor(options: {
     readonly target: BackendUnderTest;
@@ -52,12 +59,14 @@ export class Runner {
     readonly rounds?: number | undefined;
     /** For cases without a deadline of their own. */
     readonly deadlineMs?: number | undefined;
+    readonly jitterMs?: number | undefined;
   }) {
     this.#target = options.target;
     this.#kind = options.kind;
     this.#seed = options.seed ?? 1;
     this.#rounds = options.rounds;
     this.#deadlineMs = options.deadlineMs ?? DEADLINE_MS;
+    this.#jitterMs = options.jitterMs;
   }
 
   async run(c: Case): Promise<Outcome> {
@@ -87,16 +96,21 @@ export class Runner {
     };
   }
 
-  /** Ends the threads. */
+  /** Ends threads and processes. */
   async close(): Promise<void> {
-    await this.#pool.close();
+    await this.#threads.close();
+    await this.#processes.close();
+    this.#places.close();
   }
 
   async #play(spec: RankCase | WorldRef): Promise<void> {
     const c = "world" in spec ? rankCase(spec) : spec;
+    const id = "world" in spec ? spec : c.name;
     const results = await (this.#kind === "local"
       ? this.#local(c)
-      : this.#threads(c, "world" in spec ? spec : c.name));
+      : this.#kind === "threads"
+        ? this.#hosted(c, id, this.#threads, threadPlaces(c.ranks))
+        : this.#hosted(c, id, this.#processes, await this.#processPlaces(c.ranks)));
     const failed = results
       .filter((r) => r.failure !== undefined && !(r.ended && c.dying?.includes(r.rank)))
       .sort((a, b) => a.time - b.time);
@@ -114,7 +128,13 @@ export class Runner {
   async #local(c: RankCase): Promise<readonly RankResult[]> {
     const notes = new Array<string>(c.ranks).fill("start");
     const store = new RoundStore(c.ranks);
-    const run = { target: this.#target, kind: this.#kind, case: c, seed: this.#seed };
+    const run = {
+      target: this.#target,
+      kind: this.#kind,
+      case: c,
+      seed: this.#seed,
+      jitterMs: this.#jitterMs,
+    };
     const ranks = createLocalGroup(c.ranks).map(
       (group) =>
         new RankRun(run, group, store, {
@@ -144,28 +164,28 @@ export class Runner {
     }
   }
 
-  async #threads(c: RankCase, id: string | WorldRef): Promise<readonly RankResult[]> {
-    // Tickets first: the group hears of the end of threads that start after it.
-    const tickets = createThreadGroup(c.ranks);
-    const threads = this.#pool.take(c.ranks, c.dying !== undefined);
-    const notes = tickets.map(() => createNote());
+  async #processPlaces(ranks: number): Promise<Place[]> {
+    const places = await this.#places.next(ranks);
+    return places.map((options) => ({ kind: "processes", options }));
+  }
+
+  async #hosted<H extends RankHost>(
+    c: RankCase,
+    id: string | WorldRef,
+    pool: Pool<H>,
+    places: readonly Place[],
+  ): Promise<readonly RankResult[]> {
+    const hosts = pool.take(c.ranks, c.dying !== undefined);
+    const job = { backend: this.#target.name, case: id, seed: this.#seed, jitterMs: this.#jitterMs };
     try {
       return await this.#inTime(
         c,
-        tickets.map((ticket, rank) =>
-          threads[rank]!.start({
-            backend: this.#target.name,
-            case: id,
-            seed: this.#seed,
-            ticket,
-            note: notes[rank] as SharedArrayBuffer,
-          }),
-        ),
-        (rank) => readNote(notes[rank] as SharedArrayBuffer),
-        async () => void (await Promise.all(threads.map((thread) => thread.terminate()))),
+        places.map((place, rank) => hosts[rank]!.start({ ...job, rank, place })),
+        (rank) => hosts[rank]!.where(),
+        async () => void (await Promise.all(hosts.map((host) => host.terminate()))),
       );
     } finally {
-      this.#pool.giveBack(threads);
+      pool.giveBack(hosts);
     }
   }
 
@@ -199,4 +219,9 @@ export class Runner {
       `not finished after ${limit} ms: ${found}${failures.map((f) => `\n${f}`).join("")}`,
     );
   }
+}
+
+/** Tickets first: the group hears of the end of threads that start after it. */
+function threadPlaces(ranks: number): Place[] {
+  return createThreadGroup(ranks).map((ticket) => ({ kind: "threads", ticket, note: createNote() }));
 }

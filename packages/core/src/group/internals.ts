@@ -24,8 +24,6 @@ export interface LazyMessage {
 
 /** Messages between the ranks of one instance, in order per pair of ranks; where ranks share no memory. */
 export interface Channel {
-  /** The most bytes of one message. */
-  readonly maxBytes: number;
   /**
    * Has messages handed to `receive` from now on, those first that have come already. What it throws as
    * {@link MalformedMessage} ends the connection to that peer, which is then lost.
@@ -34,7 +32,7 @@ export interface Channel {
   /** Sends `body`, which must not change any more, as a message of `type` (0…255). */
   send(to: number, type: number, body: Uint8Array): void;
   /**
-   * Sends `head` and then `bytes` bytes, which `fill` writes when the peer can take them.
+   * Sends `head` and then `bytes` bytes, which `fill` writes when the peer can take them; together less than 1 MiB.
    *
    * @param sent called once the message has left the process; never where the connection ends before
    */

@@ -34,6 +34,8 @@ const inPhases: RankCase[] = (["dispatch", "combine"] as const).flatMap((phase) 
         fields: { rank: gone, reason: "out of memory" },
         says: [`rank ${gone}`, "out of memory"],
       };
+      // A dispatch that starts after the abort would throw.
+      await context.barrier();
       if (phase === "combine") {
         await flight.arrive();
         if (rank !== gone) await flight.offer();

@@ -13,7 +13,8 @@ const plan: RankCase = {
   async run(context) {
     const a2a = await context.create();
     same("epRank", a2a.epRank, context.rank);
-    same("plan", a2a.plan, planWorkspace(config));
+    const sharedMemory = context.kind !== "processes" || context.target.device === "cuda";
+    same("plan", a2a.plan, planWorkspace(config, { sharedMemory }));
     same("activeRanks", [...a2a.activeRanks], [0, 1, 2]);
     for (const [field, value] of Object.entries(config)) {
       same(`config.${field}`, a2a.config[field as keyof MoeAllToAllConfig], value);

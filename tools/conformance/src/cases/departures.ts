@@ -48,7 +48,7 @@ function leaving(how: Leave) {
     common: {
       ranks,
       config,
-      ...(dies ? { dying: [gone], groups: ["threads"] as const } : {}),
+      ...(dies ? { dying: [gone], groups: ["threads", "processes"] as const } : {}),
     },
   };
 }

@@ -209,7 +209,7 @@ const whileBlocking: RankCase = {
   name: "faults: readySync() ends with the same verdicts",
   ranks,
   config,
-  groups: ["threads"],
+  blocks: true,
   async run(context) {
     const a2a = await context.create();
     await context.barrier();

@@ -43,13 +43,17 @@ const midRound: RankCase[] = ([1, 2] as const).map((roundsInFlight) => ({
         await flights[lane]!.arrive();
         if (step === "offered") await flights[lane]!.offer();
       }
-      const pending = flights.filter((flight) => !flight.report).map((flight) => flight.dispatch.ready());
+      // It may have arrived just before it was given up.
+      const pending = flights
+        .filter((flight) => !flight.report)
+        .map((flight) =>
+          flight.dispatch
+            .ready()
+            .catch((error: unknown) => expectError("given-up dispatch", error, "ERR_MOE_A2A_STATE")),
+        );
       context.at(`reset after mixture ${turn}`);
       const reset = a2a.reset();
-      for (const ready of pending) {
-        // It may have arrived just before it was given up.
-        await ready.catch((error: unknown) => expectError("given-up dispatch", error, "ERR_MOE_A2A_STATE"));
-      }
+      await Promise.all(pending);
       await reset;
       for (let after = 0; after < 3; after++) {
         context.at(`round ${after} after mixture ${turn}`);

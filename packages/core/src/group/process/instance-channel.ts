@@ -1,5 +1,5 @@
 import { type Channel, type LazyMessage, MalformedMessage } from "../internals.js";
-import { type Link, MAX_FRAME_BYTES } from "./link.js";
+import type { Link } from "./link.js";
 import { MESSAGE } from "./messages.js";
 
 /** The instance's number and the kind of message. */
@@ -9,7 +9,6 @@ type Receive = (from: number, type: number, body: Buffer) => void;
 
 /** One rank's end of the channel of an instance, over the group's links. */
 class InstanceChannel implements Channel {
-  readonly maxBytes = MAX_FRAME_BYTES - HEAD_BYTES;
   readonly #instance: number;
   readonly #links: readonly (Link | undefined)[];
   readonly #leave: () => void;

@@ -12,7 +12,7 @@ export interface LinkListener {
 /** Length of type and body, then the type. */
 const HEADER_BYTES = 5;
 /** The most that a frame carries; longer messages go in several, so that memory follows what has arrived. */
-export const MAX_FRAME_BYTES = 2 ** 20;
+const MAX_FRAME_BYTES = 2 ** 20;
 /** Set in the type of a frame that another of the same message follows. */
 const MORE = 0x80;
 const GOODBYE = 0x7f;

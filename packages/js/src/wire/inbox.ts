@@ -1,0 +1,162 @@
+import { LIMITS, MalformedMessage } from "@moe-a2a/core";
+import { decodeVerdict, storeAbortRecord } from "../abort-record.js";
+import type { RankContext } from "../context.js";
+import { payloadOffsets } from "../payload-layout.js";
+import { MESSAGE, readCombine, readDispatch, readFailure, WordReader } from "./messages.js";
+import { statsOffset, storeCombineNotice, storeDispatchNotice } from "./stores.js";
+
+/** Rows that are still to come, and what to do then. */
+interface Arriving {
+  readonly generation: number;
+  /** Where they go, in this rank's window. */
+  readonly places: readonly { readonly at: number; readonly bytes: number }[];
+  place: number;
+  /** Bytes of the place that are filled. */
+  filled: number;
+  left: number;
+  readonly finish: () => void;
+}
+
+/** Does in this rank's window what peers would have stored there, had they seen it. */
+export class Inbox {
+  readonly #context: RankContext;
+  /** By rank, then by lane. */
+  readonly #arriving: (Arriving | undefined)[][];
+  /** By rank, the number of the next reset that it can join. */
+  readonly meetings: number[];
+
+  constructor(context: RankContext) {
+    const { epSize } = context.config;
+    this.#context = context;
+    this.#arriving = Array.from({ length: epSize }, () => [undefined, undefined]);
+    this.meetings = new Array<number>(epSize).fill(0);
+  }
+
+  /** Takes a message of a peer. @throws MalformedMessage for one that a rank of this instance does not send */
+  receive(from: number, type: number, body: Buffer): void {
+    const reader = new WordReader(body);
+    switch (type) {
+      case MESSAGE.dispatch:
+        this.#dispatch(from, reader);
+        break;
+      case MESSAGE.combine:
+        this.#combine(from, reader);
+        break;
+      case MESSAGE.more:
+        this.#more(from, reader);
+        break;
+      case MESSAGE.failure:
+        this.#failure(from, reader);
+        break;
+      case MESSAGE.generation:
+        this.#generation(reader.any());
+        break;
+      case MESSAGE.closed: {
+        const { own, control, layout } = this.#context;
+        Atomics.store(own.words, control.closed(layout, from), 1);
+        break;
+      }
+      case MESSAGE.meeting:
+        this.meetings[from] = reader.upTo(2 ** 31 - 1);
+        break;
+      default:
+        throw new MalformedMessage("a message of no known type");
+    }
+    this.#context.group.ring(this.#context.rank);
+  }
+
+  /** This rank's generation: a message of another one is of rounds that are over here, and does nothing. */
+  get #current(): number {
+    return Atomics.load(this.#context.own.words, this.#context.control.generation);
+  }
+
+  #dispatch(from: number, reader: WordReader): void {
+    const context = this.#context;
+    const head = readDispatch(reader, context.config, LIMITS.payloads);
+    const { round, generation, maxTokens, rowBytes, statsLength, count } = head;
+    const lane = context.lanes[head.lane]!;
+    const ranks = context.config.epSize;
+    const offsets = payloadOffsets(context.layout, lane, round, { ranks, maxTokens, rowBytes });
+    const places = rowBytes.map((bytes, p) => ({
+      at: offsets[p]! + from * maxTokens * bytes,
+      bytes: count * bytes,
+    }));
+    places.unshift({ at: statsOffset(context, lane, round, from), bytes: statsLength * 4 });
+    const notice = { round, generation, checked: head, count, stats: undefined };
+    const finish = (): void => storeDispatchNotice(context, lane, context.own, from, notice);
+    this.#begin(from, head.lane, generation, places, finish, reader.rest());
+  }
+
+  #combine(from: number, reader: WordReader): void {
+    const context = this.#context;
+    const head = readCombine(reader, context.config);
+    const { round, generation, rowBytes, count } = head;
+    const lane = context.lanes[head.lane]!;
+    const places = [
+      { at: lane.resultsAt(from, context.config.maxTokensPerRank * rowBytes), bytes: count * rowBytes },
+    ];
+    const notice = { round, generation, checked: head };
+    const finish = (): void => storeCombineNotice(context, lane, context.own, from, notice);
+    this.#begin(from, head.lane, generation, places, finish, reader.rest());
+  }
+
+  #begin(
+    from: number,
+    lane: number,
+    generation: number,
+    places: Arriving["places"],
+    finish: () => void,
+    rows: Buffer,
+  ): void {
+    const left = places.reduce((sum, { bytes }) => sum + bytes, 0);
+    const arriving: Arriving = { generation, places, place: 0, filled: 0, left, finish };
+    this.#arriving[from]![lane] = arriving;
+    this.#take(from, lane, arriving, rows);
+  }
+
+  #more(from: number, reader: WordReader): void {
+    const lane = reader.upTo(this.#context.config.roundsInFlight - 1);
+    const arriving = this.#arriving[from]![lane];
+    if (!arriving) throw new MalformedMessage("rows of nothing");
+    this.#take(from, lane, arriving, reader.rest());
+  }
+
+  /** Puts rows where they belong; once all are there, their notice says so. */
+  #take(from: number, lane: number, arriving: Arriving, rows: Buffer): void {
+    if (rows.length > arriving.left) throw new MalformedMessage("more rows than were announced");
+    arriving.left -= rows.length;
+    const { own } = this.#context;
+    const isCurrent = arriving.generation === this.#current;
+    for (let taken = 0; isCurrent && taken < rows.length; ) {
+      const { at, bytes } = arriving.places[arriving.place]!;
+      const part = rows.subarray(taken, taken + bytes - arriving.filled);
+      own.bytes.set(part, at + arriving.filled);
+      taken += part.length;
+      arriving.filled += part.length;
+      if (arriving.filled < bytes) break;
+      arriving.place++;
+      arriving.filled = 0;
+    }
+    if (arriving.left > 0) return;
+    this.#arriving[from]![lane] = undefined;
+    if (isCurrent) arriving.finish();
+  }
+
+  #failure(from: number, reader: WordReader): void {
+    const { own, layout, control } = this.#context;
+    const record = readFailure(reader);
+    if (record.generation !== this.#current) return;
+    try {
+      decodeVerdict(record.verdict.toString(), from);
+    } catch {
+      throw new MalformedMessage("no verdict");
+    }
+    storeAbortRecord(own, layout, control, from, record);
+  }
+
+  /** A reset has left this rank out. Of one before the generation that it is in since, it may hear late. */
+  #generation(generation: number): void {
+    const { own, control } = this.#context;
+    if (((generation - this.#current) | 0) > 0) Atomics.store(own.words, control.generation, generation);
+  }
+}

@@ -1,0 +1,26 @@
+import { type Group, joinProcessGroup, joinThreadGroup } from "@moe-a2a/core";
+import { loadBackend } from "./backends.js";
+import { rankCase } from "./cases/index.js";
+import { type Host, type RankResult, RankRun, RoundStore } from "./rank.js";
+import { endedResult, type Job, type Place } from "./rank-host.js";
+
+async function join(place: Place): Promise<Group> {
+  return place.kind === "threads" ? joinThreadGroup(place.ticket) : joinProcessGroup(place.options);
+}
+
+/** One rank of one case. */
+export async function runJob(job: Job, host: Host): Promise<RankResult> {
+  const { seed, jitterMs, place } = job;
+  let group: Group;
+  try {
+    group = await join(place);
+  } catch (error) {
+    return { ...endedResult(job.rank, "group", `: ${error}`), ended: false };
+  }
+  const target = await loadBackend(job.backend);
+  const run = { target, kind: place.kind, case: rankCase(job.case), seed, jitterMs };
+  const result = await new RankRun(run, group, new RoundStore(1), host).execute();
+  // Rejections nobody handles end the host in the meantime, which is this case's failure.
+  await new Promise(setImmediate);
+  return result;
+}
