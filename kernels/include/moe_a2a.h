@@ -75,6 +75,8 @@ struct moe_a2a_device_info {
   uint64_t total_bytes;
   char name[128];
   char pci_bus_id[32];
+  /** Names the GPU, or the part of it, in every process of the host: ranks with the same one share it. */
+  uint8_t uuid[16];
 };
 int32_t moe_a2a_device(int32_t device, struct moe_a2a_device_info *info);
 /** Bytes free and in all; makes the device's context where there is none. */
@@ -143,6 +145,16 @@ int32_t moe_a2a_plan(const struct moe_a2a_config *config, struct moe_a2a_layout 
 
 typedef struct moe_a2a_rank moe_a2a_rank;
 
+enum moe_a2a_shareable {
+  MOE_A2A_NOT_SHAREABLE = 0,
+  /** By a file descriptor; by CUDA IPC on a device without virtual memory management. */
+  MOE_A2A_SHAREABLE = 1,
+  /** By a fabric handle where the machine grants one, else like MOE_A2A_SHAREABLE. */
+  MOE_A2A_SHAREABLE_FABRIC = 2,
+  /** By CUDA IPC, for tests: the memory may go with the process that it is of. */
+  MOE_A2A_SHAREABLE_IPC = 3,
+};
+
 struct moe_a2a_rank_options {
   uint32_t struct_size;
   int32_t rank;
@@ -153,19 +165,23 @@ struct moe_a2a_rank_options {
   int32_t max_sms;
   /** 1: padding slots of payloads other than the expert ids are filled with 0xFF bytes. */
   int32_t fill_padding;
-  /** Ranks (this one included) whose blocks wait on this GPU at the same time; 0 means 1. */
+  /** Ranks (this one included) of all processes whose blocks wait on this GPU at the same time; 0 means 1. */
   int32_t ranks_on_device;
+  /** enum moe_a2a_shareable: whether ranks in other processes can map this rank's window. */
+  int32_t shareable;
 };
 
 /** Allocates window and private memory, loads the kernels, starts with generation 0 and all ranks active. */
 int32_t moe_a2a_rank_create(const struct moe_a2a_config *config, const struct moe_a2a_rank_options *options,
                             moe_a2a_rank **rank);
-/** Address of this rank's window, to be told to its peers in the same process. */
+/** Address of this rank's window, to be told to its peers in the same process; for others see below. */
 int32_t moe_a2a_rank_window(const moe_a2a_rank *rank, uint64_t *address, uint64_t *bytes);
+/** In place of a device: the window was imported, which gave this rank's device access. Its GPU may be unknown here. */
+#define MOE_A2A_ELSEWHERE (-1)
 /**
- * Takes every rank's window address, by rank, and the device that each lies on. Windows come from a pool that all
- * devices can reach which are able to. They must stay mapped until moe_a2a_rank_destroy(). `windows[rank]` is this
- * rank's own.
+ * Takes every rank's window address in this process, by rank, and the device that each lies on, or MOE_A2A_ELSEWHERE.
+ * Windows of this process are open to all devices which are able to reach them, imported ones to the device that they
+ * were imported for. They must stay mapped until moe_a2a_rank_destroy(). `windows[rank]` is this rank's own.
  */
 int32_t moe_a2a_rank_connect(moe_a2a_rank *rank, const uint64_t *windows, const int32_t *devices);
 /** Frees private memory; the window too, unless it was detached. No work of the rank may be in flight. */
@@ -176,6 +192,48 @@ int32_t moe_a2a_rank_detach_window(moe_a2a_rank *rank);
 int32_t moe_a2a_rank_private(const moe_a2a_rank *rank, uint64_t *address, uint64_t *bytes);
 /** The rank's own stream. */
 int32_t moe_a2a_rank_stream(const moe_a2a_rank *rank, uint64_t *stream);
+
+/* -- Windows of other processes ------------------------------------------------------------------------------------ */
+
+enum moe_a2a_window_kind {
+  /** A file descriptor goes with the handle. Whoever imported the window keeps its memory, whatever its owner does. */
+  MOE_A2A_WINDOW_DESCRIPTOR = 1,
+  MOE_A2A_WINDOW_FABRIC = 2,
+  /** CUDA IPC: the memory may go with its owner, and the owner's own process cannot import it. */
+  MOE_A2A_WINDOW_IPC = 3,
+};
+
+#define MOE_A2A_WINDOW_OPAQUE_BYTES 64
+
+/** What another process needs to map a window: plain bytes, for the same version of this library on the same host. */
+struct moe_a2a_window_handle {
+  uint32_t struct_size;
+  /** enum moe_a2a_window_kind. */
+  int32_t kind;
+  /** Of the window, and rounded up to whole pages. */
+  uint64_t bytes;
+  uint64_t mapped_bytes;
+  /** Of the GPU that the window lies on, as in struct moe_a2a_device_info. */
+  uint8_t device_uuid[16];
+  uint8_t opaque[MOE_A2A_WINDOW_OPAQUE_BYTES];
+};
+/**
+ * Tells how to map the window of a rank that was created as shareable. `*fd` is a new descriptor with FD_CLOEXEC, to be
+ * sent with the handle and closed; -1 where the kind needs none.
+ */
+int32_t moe_a2a_rank_export_window(const moe_a2a_rank *rank, struct moe_a2a_window_handle *handle, int32_t *fd);
+/**
+ * Maps a window where `device` can load and store it. The descriptor stays the caller's, and may be closed at once. One
+ * import serves all ranks of this process on that device.
+ */
+int32_t moe_a2a_import_window(int32_t device, const struct moe_a2a_window_handle *handle, int32_t fd,
+                              uint64_t *address);
+/**
+ * Lets go of an imported window: no kernel may use it any more. Unmapping may wait for kernels that wait for peers, so
+ * it is done when no rank of this process is at work: now, or when a window is made, imported or let go of later. The
+ * same goes for a rank's own shareable window.
+ */
+int32_t moe_a2a_release_imported_window(uint64_t address);
 
 /* -- A round ------------------------------------------------------------------------------------------------------- */
 

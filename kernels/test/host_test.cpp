@@ -75,12 +75,34 @@ void errors() {
   expect(moe_a2a_platform(&platform) == MOE_A2A_OK, "the platform can be asked for without a GPU");
 }
 
+void sharing() {
+  moe_a2a_rank *rank = nullptr;
+  const moe_a2a_config config = someConfig();
+  const moe_a2a_rank_options options{sizeof(options), 0, 0, 0, 0, 0, 1, 9};
+  expect(moe_a2a_rank_create(&config, &options, &rank) == MOE_A2A_INVALID, "an unknown way to share is refused");
+  moe_a2a_window_handle handle{};
+  int32_t fd = 0;
+  uint64_t address = 0;
+  expect(moe_a2a_rank_export_window(nullptr, &handle, &fd) == MOE_A2A_INVALID, "no rank has no window to export");
+  const auto refuses = [&](moe_a2a_window_handle given, int32_t descriptor, const char *what) {
+    expect(moe_a2a_import_window(0, &given, descriptor, &address) == MOE_A2A_INVALID && address == 0, what);
+  };
+  refuses({}, 0, "a handle without struct_size is refused");
+  const uint32_t size = sizeof(handle);
+  refuses({size, 0, 256, 4096, {}, {}}, 0, "a handle of no kind is refused");
+  refuses({size, MOE_A2A_WINDOW_FABRIC, 0, 4096, {}, {}}, -1, "an empty window is refused");
+  refuses({size, MOE_A2A_WINDOW_FABRIC, 4097, 4096, {}, {}}, -1, "a window larger than its pages is refused");
+  refuses({size, MOE_A2A_WINDOW_DESCRIPTOR, 256, 4096, {}, {}}, -1, "a missing descriptor is refused");
+  expect(moe_a2a_release_imported_window(4096) == MOE_A2A_INVALID, "what was not imported cannot be released");
+}
+
 }  // namespace
 
 int main() {
   layouts();
   mappings();
   errors();
+  sharing();
   std::printf("host_test: %s\n", failures ? "FAILED" : "ok");
   return failures ? 1 : 0;
 }

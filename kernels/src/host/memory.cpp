@@ -3,6 +3,7 @@
 #include <mutex>
 #include <vector>
 
+#include "parking.hpp"
 #include "pools.hpp"
 #include "rank.hpp"
 
@@ -23,11 +24,9 @@ std::vector<uint8_t *> idleHostBlocks;
 
 // Peers read and write windows, so their pool is open to all devices that can reach this one.
 int32_t openToPeers(cudaMemPool_t pool, int device) {
-  int devices = 0;
-  MOE_A2A_TRY(cudaGetDeviceCount(&devices));
-  for (int peer = 0; peer < devices; peer++) {
-    int32_t reaches = 0;
-    if (peer == device || moe_a2a_can_access_peer(peer, device, &reaches) != MOE_A2A_OK || !reaches) continue;
+  std::vector<int> peers;
+  if (const int32_t result = devicesThatReach(device, &peers)) return result;
+  for (const int peer : peers) {
     cudaMemAccessDesc access{};
     access.location = {cudaMemLocationTypeDevice, peer};
     access.flags = cudaMemAccessFlagsProtReadWrite;
@@ -69,7 +68,15 @@ int32_t take(int device, uint64_t bytes, bool isWindow, void **memory) {
   if (const int32_t result = poolsOf(device, &pools)) return result;
   // Not waited for: memory is given back only when no work uses it, so the order of the host is order enough. A wait
   // could be one for a kernel that waits for peers, since streams share hardware queues.
-  MOE_A2A_TRY(cudaMallocFromPoolAsync(memory, bytes, isWindow ? pools.windows : pools.tensors, pools.stream));
+  const auto allocate = [&] {
+    return cudaMallocFromPoolAsync(memory, bytes, isWindow ? pools.windows : pools.tensors, pools.stream);
+  };
+  cudaError_t error = allocate();
+  if (error == cudaErrorMemoryAllocation && unmapParked()) {
+    cudaGetLastError();
+    error = allocate();
+  }
+  MOE_A2A_TRY(error);
   return MOE_A2A_OK;
 }
 
@@ -85,6 +92,25 @@ int32_t give(int device, uint64_t address) {
 
 int32_t allocateWindow(int device, uint64_t bytes, uint8_t **window) {
   return take(device, bytes, true, reinterpret_cast<void **>(window));
+}
+
+void trimPools(int device) {
+  const OnDevice onDevice(device);
+  DevicePools pools;
+  if (onDevice.error() != cudaSuccess || poolsOf(device, &pools) != MOE_A2A_OK) return;
+  for (cudaMemPool_t pool : {pools.tensors, pools.windows}) cudaMemPoolTrimTo(pool, 0);
+  cudaGetLastError();
+}
+
+int32_t devicesThatReach(int device, std::vector<int> *peers) {
+  int devices = 0;
+  MOE_A2A_TRY(cudaGetDeviceCount(&devices));
+  for (int peer = 0; peer < devices; peer++) {
+    int32_t reaches = 0;
+    if (peer == device || moe_a2a_can_access_peer(peer, device, &reaches) != MOE_A2A_OK || !reaches) continue;
+    peers->push_back(peer);
+  }
+  return MOE_A2A_OK;
 }
 
 int32_t takeHostBlock(uint8_t **block) {
@@ -123,7 +149,10 @@ int32_t moe_a2a_free(int32_t device, uint64_t address) {
   return address == 0 ? MOE_A2A_OK : moe_a2a::give(device, address);
 }
 
-int32_t moe_a2a_free_window(int32_t device, uint64_t address) { return moe_a2a::give(device, address); }
+int32_t moe_a2a_free_window(int32_t device, uint64_t address) {
+  // A peer in another process may still write to a shared window, so its memory serves no other.
+  return moe_a2a::letGoOfShared(address) ? MOE_A2A_OK : moe_a2a::give(device, address);
+}
 
 int32_t moe_a2a_host_alloc(uint64_t bytes, void **memory) {
   MOE_A2A_TRY(cudaHostAlloc(memory, bytes, cudaHostAllocPortable));

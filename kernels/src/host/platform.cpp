@@ -1,4 +1,5 @@
 #include <cstdio>
+#include <cstring>
 
 #include "check.hpp"
 
@@ -22,6 +23,8 @@ extern "C" int32_t moe_a2a_device(int32_t device, moe_a2a_device_info *info) {
   info->multiprocessors = properties.multiProcessorCount;
   info->total_bytes = properties.totalGlobalMem;
   std::snprintf(info->name, sizeof(info->name), "%.127s", properties.name);
+  static_assert(sizeof(info->uuid) == sizeof(properties.uuid.bytes));
+  std::memcpy(info->uuid, properties.uuid.bytes, sizeof(info->uuid));
   MOE_A2A_TRY(cudaDeviceGetPCIBusId(info->pci_bus_id, sizeof(info->pci_bus_id), device));
   return MOE_A2A_OK;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "../kernels.hpp"
+#include "parking.hpp"
 #include "pools.hpp"
 
 namespace moe_a2a {
@@ -66,9 +67,12 @@ int32_t limitBlocks(moe_a2a_rank &rank) {
 
 int32_t allocate(moe_a2a_rank &rank) {
   const moe_a2a_layout &layout = rank.layout;
-  if (const int32_t result = allocateWindow(rank.options.device, layout.window_bytes, &rank.window)) return result;
+  const int32_t device = rank.options.device, how = rank.options.shareable;
+  const int32_t made = how ? allocateSharedWindow(device, layout.window_bytes, how, &rank.window)
+                           : allocateWindow(device, layout.window_bytes, &rank.window);
+  if (made != MOE_A2A_OK) return made;
   uint64_t own = 0;
-  if (const int32_t result = moe_a2a_alloc(rank.options.device, layout.private_bytes, &own)) return result;
+  if (const int32_t result = moe_a2a_alloc(device, layout.private_bytes, &own)) return result;
   rank.own = reinterpret_cast<uint8_t *>(own);
   if (const int32_t result = takeHostBlock(&rank.staging)) return result;
   rank.host = reinterpret_cast<HostPage *>(rank.staging + kStagingBytes);
@@ -135,6 +139,9 @@ int32_t moe_a2a_rank_create(const moe_a2a_config *config, const moe_a2a_rank_opt
   int32_t result = moe_a2a_plan(config, &rank->layout);
   if (result == MOE_A2A_OK && (options->rank < 0 || options->rank >= config->ep_size))
     result = invalid("rank is outside 0…ep_size - 1");
+  else if (result == MOE_A2A_OK &&
+           (options->shareable < MOE_A2A_NOT_SHAREABLE || options->shareable > MOE_A2A_SHAREABLE_IPC))
+    result = invalid("shareable is none of enum moe_a2a_shareable");
   else if (result != MOE_A2A_OK) invalid("the config is out of range");
   if (result == MOE_A2A_OK) {
     rank->placement = makePlacement(*config);
@@ -147,6 +154,7 @@ int32_t moe_a2a_rank_create(const moe_a2a_config *config, const moe_a2a_rank_opt
     keepError(first);
     return result;
   }
+  noteOpened(rank);
   *out = rank;
   return MOE_A2A_OK;
 }
@@ -176,6 +184,12 @@ int32_t moe_a2a_rank_connect(moe_a2a_rank *rank, const uint64_t *windows, const 
     return invalid("windows[rank] is not this rank's own window");
   for (int r = 0; r < ranks; r++) {
     rank->windows[r] = windows[r];
+    SharedWindow shared;
+    if (findShared(windows[r], &shared) && shared.imported) {
+      if (shared.device != rank->options.device) return invalid("a peer's window was imported for another device");
+      if (shared.bytes < rank->layout.window_bytes) return invalid("a peer's window is smaller than this rank's");
+    }
+    if (devices[r] == MOE_A2A_ELSEWHERE) continue;
     int32_t reaches = 1;
     if (const int32_t result = moe_a2a_can_access_peer(rank->options.device, devices[r], &reaches)) return result;
     if (!reaches) return invalid("a peer's device cannot be accessed from this rank's");
@@ -195,6 +209,7 @@ int32_t moe_a2a_rank_detach_window(moe_a2a_rank *rank) {
 
 void moe_a2a_rank_destroy(moe_a2a_rank *rank) {
   if (!rank) return;
+  moe_a2a::noteClosed(rank);
   {
     const moe_a2a::OnDevice onDevice(rank->options.device);
     for (auto &events : rank->phaseEvents) {
