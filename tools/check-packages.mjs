@@ -42,7 +42,11 @@ const library = [
 /** Packages of native code hold that alone; it is there where it could be built. */
 const isNative = (manifest) => manifest.os !== undefined;
 const filesOf = (manifest, source) => {
-  if (!isNative(manifest)) return library;
+  const programs = Object.values(manifest.bin ?? {}).flatMap((path) => [
+    path.slice(2),
+    `${path.slice(2)}.map`,
+  ]);
+  if (!isNative(manifest)) return [...library, ...programs].sort();
   const binary = existsSync(join(source, manifest.main)) ? [manifest.main.replace("./", "")] : [];
   if (binary.length === 0)
     console.log(`     ${manifest.name}: its native code is not built here, and not checked`);

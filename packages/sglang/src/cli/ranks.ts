@@ -1,0 +1,91 @@
+import { constants } from "node:os";
+import { RankProcess } from "./rank-process.js";
+import type { RunOptions } from "./run-options.js";
+import { Watchdog } from "./watchdog.js";
+
+/** One Ctrl-C may come twice within this time: from the terminal, and from npx, which passes it on. */
+const SAME_INTERRUPT_MS = 250;
+
+/** The ranks of this machine: they start together, and where one fails all end. */
+export class Ranks {
+  readonly #options: RunOptions;
+  readonly #watchdog: Watchdog;
+  readonly #running = new Map<string, RankProcess>();
+  /** When SIGINT came last. */
+  #interrupted: number | undefined;
+  /** Whether the ranks were told to end. */
+  #told = false;
+  /** Of the first failure. */
+  #exitCode: number | undefined;
+  #grace: NodeJS.Timeout | undefined;
+
+  constructor(options: RunOptions) {
+    this.#options = options;
+    this.#watchdog = new Watchdog(options.graceMs);
+  }
+
+  /** Starts one rank per environment; resolves with the exit code of them all, once all have ended. */
+  async run(environments: readonly NodeJS.ProcessEnv[]): Promise<number> {
+    // Each rank's output has listeners there.
+    for (const stream of [process.stdout, process.stderr]) stream.setMaxListeners(0);
+    for (const env of environments) this.#running.set(env.RANK!, new RankProcess(this.#options, env));
+    this.#watch();
+    await Promise.all([...this.#running].map(([name, rank]) => this.#follow(name, rank)));
+    clearTimeout(this.#grace);
+    this.#watchdog.close();
+    return this.#exitCode ?? 0;
+  }
+
+  /** Passes a signal on to all ranks; the second SIGINT kills them. */
+  signal(signal: NodeJS.Signals): void {
+    if (signal === "SIGINT") {
+      const last = this.#interrupted;
+      this.#interrupted = performance.now();
+      if (last !== undefined) {
+        if (this.#interrupted - last > SAME_INTERRUPT_MS) this.#kill();
+        return;
+      }
+    }
+    // SIGHUP may ask for something else.
+    if (signal !== "SIGHUP") this.#told = true;
+    this.#send(signal);
+  }
+
+  #kill(): void {
+    process.stderr.write("moe-a2a: interrupted again; the ranks are killed\n");
+    this.#exitCode ??= 128 + constants.signals.SIGINT;
+    this.#send("SIGKILL");
+  }
+
+  async #follow(name: string, rank: RankProcess): Promise<void> {
+    const { exitCode, fate } = await rank.ended;
+    this.#running.delete(name);
+    this.#watch();
+    if (exitCode === 0 || this.#exitCode !== undefined) return rank.drained;
+    this.#exitCode = exitCode;
+    const others = this.#running.size > 0 ? "; the others are ended" : "";
+    this.#endAll();
+    // Below what the rank itself had to say.
+    await rank.drained;
+    process.stderr.write(`moe-a2a: rank ${name} ${fate}${others}\n`);
+  }
+
+  #endAll(): void {
+    // Ranks that clean up after a signal are not disturbed by another.
+    if (!this.#told) this.#send("SIGTERM");
+    const { graceMs } = this.#options;
+    this.#grace = setTimeout(() => {
+      const names = [...this.#running.keys()].join(", ");
+      if (names) process.stderr.write(`moe-a2a: after ${graceMs} ms still there, and killed: ${names}\n`);
+      this.#send("SIGKILL");
+    }, graceMs);
+  }
+
+  #send(signal: NodeJS.Signals): void {
+    for (const rank of this.#running.values()) rank.signal(signal);
+  }
+
+  #watch(): void {
+    this.#watchdog.watch([...this.#running.values()].flatMap(({ group }) => group ?? []));
+  }
+}
