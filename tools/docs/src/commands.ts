@@ -1,18 +1,10 @@
-import { existsSync, readFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { visit } from "unist-util-visit";
 import { type Document, packageFolders, ROOT } from "./documents.js";
+import { programOf, readManifest } from "./manifests.js";
 import { snippetsOf } from "./snippets.js";
-
-interface Manifest {
-  readonly name: string;
-  readonly packageManager?: string;
-  readonly scripts?: Readonly<Record<string, string>>;
-}
-
-export function readManifest(folder: string): Manifest {
-  return JSON.parse(readFileSync(join(ROOT, folder, "package.json"), "utf8")) as Manifest;
-}
 
 export interface Command {
   readonly line: number;
@@ -45,6 +37,8 @@ export function commandProblem({ text }: Command): string | undefined {
   const [program, verb, argument] = words;
   if (program === "npx") {
     if (verb === readManifest(".").packageManager) return undefined;
+    const own = programOf(verb ?? "");
+    if (own) return argumentsProblem(own, words.slice(2));
     const known = existsSync(join(ROOT, "node_modules", ".bin", verb ?? ""));
     return known ? undefined : `the root installs no program "${verb}"`;
   }
@@ -56,4 +50,18 @@ export function commandProblem({ text }: Command): string | undefined {
   }
   const script = verb === "run" ? argument : verb;
   return Object.hasOwn(readManifest(".").scripts ?? {}, script ?? "") ? undefined : `no script "${script}"`;
+}
+
+/** What is wrong with the arguments of a program of this repository, by the help of the command that they start with. */
+function argumentsProblem(program: string, [command = "", ...rest]: readonly string[]): string | undefined {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [program, command, "--help"], {
+    encoding: "utf8",
+  });
+  if (status !== 0) return stderr.split("\n", 1)[0];
+  // What follows a script is its own.
+  const script = rest.findIndex((word) => /\.[cm]?[jt]s$/.test(word));
+  const options = rest.slice(0, script < 0 ? rest.length : script).filter((word) => word.startsWith("--"));
+  const known: string[] = stdout.match(/--[a-z-]+/g) ?? [];
+  const unknown = options.filter((option) => !known.includes(option.split("=", 1)[0] as string));
+  return unknown.length === 0 ? undefined : `the help of ${command} has no ${unknown.join(", ")}`;
 }

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import ts from "typescript";
+import { programOf } from "./manifests.js";
 import type { Snippet } from "./snippets.js";
 
 const PACKAGE = fileURLToPath(new URL("..", import.meta.url));
@@ -88,14 +89,28 @@ function executable(file: string): string {
 
 const execute = promisify(execFile);
 
+export interface RunSettings {
+  readonly timeoutMs?: number;
+  /** Has the launcher start as many processes, each with its rank. */
+  readonly ranks?: number | undefined;
+}
+
 /**
- * Runs a file as an ES module in a process of its own.
+ * Runs a file as an ES module in a process of its own, or in one per rank.
  *
  * @returns what went wrong: another exit code than 0, no end in time, or output on standard error
  */
-export async function runProblem(file: string, timeoutMs = 20_000): Promise<string | undefined> {
+export async function runProblem(
+  file: string,
+  { timeoutMs = 20_000, ranks }: RunSettings = {},
+): Promise<string | undefined> {
+  const args = ["--enable-source-maps"];
+  if (ranks !== undefined) {
+    const launcher = programOf("@moe-a2a/sglang") as string;
+    args.splice(0, 1, launcher, "run", `--ranks=${ranks}`, `--node-arg=${args[0]}`);
+  }
   try {
-    const { stderr } = await execute(process.execPath, ["--enable-source-maps", executable(file)], {
+    const { stderr } = await execute(process.execPath, [...args, executable(file)], {
       timeout: timeoutMs,
       killSignal: "SIGKILL",
     });

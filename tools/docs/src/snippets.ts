@@ -41,3 +41,9 @@ export function isProgram({ language }: Snippet): boolean {
 export function isFragment({ words }: Snippet): boolean {
   return words.includes("no-run");
 }
+
+/** How many ranks the launcher starts of a snippet that is marked `ranks=N`; undefined for one that runs by itself. */
+export function ranksOf({ words }: Snippet): number | undefined {
+  const word = words.find((word) => /^ranks=\d+$/.test(word));
+  return word === undefined ? undefined : Number(word.slice("ranks=".length));
+}

@@ -19,6 +19,10 @@ npm start              # a comment
 npm run no-such-script
 npm install @moe-a2a/core @moe-a2a/gone
 npx no-such-program
+npx @moe-a2a/sglang run --ranks 2 script.mjs --its-own
+npx @moe-a2a/sglang run --rank=2 script.mjs
+npx @moe-a2a/sglang walk
+npx @moe-a2a/core
 rm -rf dist
 \`\`\`
 `;
@@ -26,15 +30,19 @@ rm -rf dist
     expect(
       commands.map((command) => `${command.line}: ${commandProblem(command) ?? "ok"}`),
     ).toMatchInlineSnapshot(`
-        [
-          "4: ok",
-          "5: no script "no-such-script"",
-          "6: @moe-a2a/gone is no package of this repository",
-          "7: the root installs no program "no-such-program"",
-          "8: "rm" is not npm or npx, so nobody checks it",
-          "1: ok",
-          "1: no script "no-such-script"",
-        ]
-      `);
+      [
+        "4: ok",
+        "5: no script "no-such-script"",
+        "6: @moe-a2a/gone is no package of this repository",
+        "7: the root installs no program "no-such-program"",
+        "8: ok",
+        "9: the help of run has no --rank=2",
+        "10: moe-a2a: there is no command "walk"",
+        "11: the root installs no program "@moe-a2a/core"",
+        "12: "rm" is not npm or npx, so nobody checks it",
+        "1: ok",
+        "1: no script "no-such-script"",
+      ]
+    `);
   });
 });

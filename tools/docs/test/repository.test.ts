@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { readManifest } from "../src/commands.js";
 import { packageFolders, ROOT, readDocument } from "../src/documents.js";
+import { readManifest } from "../src/manifests.js";
 import { snippetsOf } from "../src/snippets.js";
 import { tableWith } from "../src/tables.js";
 

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
 import { documents, packageFolders, parseDocument, ROOT } from "../src/documents.js";
 import { emptyFolder, runProblem, syntaxProblems, typeProblems, writeSnippet } from "../src/run.js";
-import { isFragment, isProgram, placeOf, type Snippet, snippetsOf } from "../src/snippets.js";
+import { isFragment, isProgram, placeOf, ranksOf, type Snippet, snippetsOf } from "../src/snippets.js";
 
 const RUN_LIMIT_MS = 20_000;
 /** A run's limit, and as much again for a busy machine. */
@@ -45,7 +45,8 @@ describe("snippets", () => {
   it.each(byPlace(whole))("%s runs by itself", { timeout: TEST_LIMIT_MS }, async (_, snippet) => {
     const file = files.get(snippet) as string;
     expect(types.get(file)).toBeUndefined();
-    expect(await runProblem(file, RUN_LIMIT_MS)).toBeUndefined();
+    const problem = await runProblem(file, { timeoutMs: RUN_LIMIT_MS, ranks: ranksOf(snippet) });
+    expect(problem).toBeUndefined();
   });
 
   it.runIf(fragments.length > 0).each(byPlace(fragments))("%s parses", (_, snippet) => {
@@ -82,7 +83,12 @@ describe("a snippet that does not work is reported", () => {
 
   it("that does not end", async () => {
     const file = write("js", "setInterval(() => {}, 1000);");
-    expect(await runProblem(file, 500)).toBe("did not end within 500 ms");
+    expect(await runProblem(file, { timeoutMs: 500 })).toBe("did not end within 500 ms");
+  });
+
+  it("that fails on one of its ranks", async () => {
+    const file = write("js ranks=2", 'if (process.env.RANK === "1") throw new Error("on the second");');
+    expect(await runProblem(file, { ranks: 2 })).toMatch(/exit code 1:[\s\S]*\[1\] Error: on the second/);
   });
 
   it("that leaves a promise unsettled", async () => {
