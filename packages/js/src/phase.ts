@@ -27,6 +27,8 @@ export class PhaseWait {
   readonly deadline: number;
   outcome: "pending" | "done" | "failed" = "pending";
   error: MoeA2AError | undefined;
+  /** Whether everything has been received that had come by the deadline. */
+  #caughtUp: "no" | "asked" | "yes" = "no";
 
   constructor(parts: PhaseParts) {
     this.#parts = parts;
@@ -117,7 +119,7 @@ export class PhaseWait {
 
   /** Fails the phase where a missing rank has left, or the time is up. */
   #findMissing(): boolean {
-    const late = performance.now() >= this.deadline;
+    const late = this.#isLate();
     if (!late && !this.#someLeft()) return false;
     const { context, phase, round, arrivals } = this.#parts;
     // Who left stored its flag or its verdict before, and so may who came at the last moment: look once more, after that.
@@ -143,6 +145,21 @@ export class PhaseWait {
       where: `${phase} of round ${round}`,
     });
     return this.#fail(error, true);
+  }
+
+  /** Whether the time is up, also for what came in time and has not been read yet. */
+  #isLate(): boolean {
+    if (performance.now() < this.deadline) return false;
+    const { group, rank } = this.#parts.context;
+    if (!group.afterCatchingUp || this.#caughtUp === "yes") return true;
+    if (this.#caughtUp === "no") {
+      this.#caughtUp = "asked";
+      group.afterCatchingUp(() => {
+        this.#caughtUp = "yes";
+        group.ring(rank);
+      });
+    }
+    return false;
   }
 
   #someLeft(): boolean {

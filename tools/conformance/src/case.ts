@@ -1,6 +1,8 @@
 import type { Group, MoeAllToAll, MoeAllToAllConfig } from "@moe-a2a/core";
 import type { BackendUnderTest, GroupKind, TestOptions, Traits } from "./backends.js";
+import type { ScenarioRef } from "./faults/scenario.js";
 import type { Flight, PlayOptions } from "./flight.js";
+import type { RankResult } from "./rank.js";
 import type { Round, RoundSpec } from "./round.js";
 import type { WorldRef } from "./world.js";
 
@@ -32,6 +34,12 @@ export interface Context {
   gather<T>(value: T): Promise<T[]>;
   /** Ends this rank's thread or process, which the case has to announce as `dying`. */
   die(how: "exits" | "is terminated"): Promise<never>;
+  /** Stops this rank's thread or process until another rank calls {@link resume}. */
+  pause(): void;
+  /** Lets a rank that paused go on. */
+  resume(rank: number): void;
+  /** Keeps a figure for the report. */
+  measure(what: string, value: number): void;
 }
 
 /** A case that every rank runs. */
@@ -51,13 +59,16 @@ export interface RankCase {
   run(context: Context): Promise<void>;
 }
 
+/** What stands for a case that is made from plain data, in place of a name. */
+export type MadeCase = WorldRef | ScenarioRef;
+
 /** A case that starts rounds of its own, over and over. */
 export interface DrivenCase {
   readonly name: string;
   readonly groups?: readonly GroupKind[];
   readonly deadlineMs?: number;
   /**
-   * @param play plays a case in the kind of group that is asked for; throws what differed
+   * @param play plays a case in the kind of group that is asked for; throws what differed, returns what ranks measured
    * @returns a note for the report
    */
   drive(options: {
@@ -65,7 +76,7 @@ export interface DrivenCase {
     readonly kind: GroupKind;
     readonly seed: number;
     readonly rounds: number | undefined;
-    play(spec: WorldRef): Promise<void>;
+    play(spec: MadeCase): Promise<readonly RankResult[]>;
   }): Promise<string>;
 }
 

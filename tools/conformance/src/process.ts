@@ -13,6 +13,9 @@ process.on("message", async (job: Job) => {
       process.kill(process.pid, "SIGKILL");
       throw new Error("the process was not killed");
     },
+    // Returns when the process goes on.
+    pause: () => void process.kill(process.pid, "SIGSTOP"),
+    resume: (rank) => tell({ resume: rank }),
   });
   tell({ result });
 });

@@ -1,12 +1,12 @@
 import type { ProcessGroupOptions, ThreadTicket } from "@moe-a2a/core";
+import type { MadeCase } from "./case.js";
 import type { RankResult } from "./rank.js";
-import type { WorldRef } from "./world.js";
 
 /** What a thread or a process is asked to do. */
 export interface Job {
   readonly backend: string;
-  /** Name of the case, or the world to play. */
-  readonly case: string | WorldRef;
+  /** Name of the case, or what it is made from. */
+  readonly case: string | MadeCase;
   readonly seed: number;
   readonly jitterMs: number | undefined;
   readonly rank: number;
@@ -26,8 +26,14 @@ export type Place =
 /** A thread or process, and the job that it is at. */
 export interface RankHost {
   readonly ended: boolean;
-  /** Resolves with the rank's result, also where the host ended before it could say so. */
-  start(job: Job): Promise<RankResult>;
+  /**
+   * Resolves with the rank's result, also where the host ended before it could say so.
+   *
+   * @param resume called where the rank wants another one to go on
+   */
+  start(job: Job, resume: (rank: number) => void): Promise<RankResult>;
+  /** Has the host go on, where its rank has stopped it. */
+  resume(): void;
   /** What the rank was last about to do. */
   where(): string;
   terminate(): Promise<void>;

@@ -4,8 +4,8 @@ import { fileURLToPath } from "node:url";
 import type { RankResult } from "./rank.js";
 import { endedResult, type Job, type RankHost } from "./rank-host.js";
 
-/** What a rank's process tells: a note of what it is about to do, or how its rank ended. */
-export type Told = { readonly note: string } | { readonly result: RankResult };
+/** What a rank's process tells: what it is about to do, which rank is to go on, or how its own ended. */
+export type Told = { readonly note: string } | { readonly resume: number } | { readonly result: RankResult };
 
 /** The most that is kept of what a process prints, in characters. */
 const PRINTED = 2_000;
@@ -14,6 +14,7 @@ const PRINTED = 2_000;
 export class RankProcess implements RankHost {
   readonly #child: ChildProcess;
   #settle: ((result: RankResult) => void) | undefined;
+  #resume: (rank: number) => void = () => {};
   #rank = 0;
   #note = "";
   #printed = "";
@@ -31,6 +32,7 @@ export class RankProcess implements RankHost {
     });
     this.#child.on("message", (told: Told) => {
       if ("note" in told) this.#note = told.note;
+      else if ("resume" in told) this.#resume(told.resume);
       else this.#done(told.result);
     });
     this.#child.on("close", (code, signal) => {
@@ -41,7 +43,8 @@ export class RankProcess implements RankHost {
     });
   }
 
-  start(job: Job): Promise<RankResult> {
+  start(job: Job, resume: (rank: number) => void): Promise<RankResult> {
+    this.#resume = resume;
     this.#rank = job.rank;
     this.#note = "";
     this.#ref(true);
@@ -53,6 +56,10 @@ export class RankProcess implements RankHost {
 
   where(): string {
     return this.#note;
+  }
+
+  resume(): void {
+    this.#child.kill("SIGCONT");
   }
 
   async terminate(): Promise<void> {

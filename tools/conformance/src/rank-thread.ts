@@ -3,6 +3,10 @@ import type { RankResult } from "./rank.js";
 import { endedResult, type Job, type RankHost } from "./rank-host.js";
 
 const NOTE_BYTES = 256;
+/** The word of a note that is 1 while its thread is stopped. */
+const PAUSED = NOTE_BYTES / 4 - 1;
+/** What a thread tells besides how its rank ended. */
+export type Told = "terminate" | { readonly resume: number } | { readonly result: RankResult };
 
 export function createNote(): SharedArrayBuffer {
   return new SharedArrayBuffer(NOTE_BYTES);
@@ -11,7 +15,14 @@ export function createNote(): SharedArrayBuffer {
 /** Writes a note: its length, then its text. */
 export function writeNote(note: SharedArrayBuffer, text: string): void {
   const buffer = Buffer.from(note);
-  buffer.writeUInt16LE(buffer.write(text, 2), 0);
+  buffer.writeUInt16LE(buffer.write(text, 2, PAUSED * 4 - 2), 0);
+}
+
+/** Blocks the thread until {@link RankThread.resume}. */
+export function pauseThread(note: SharedArrayBuffer): void {
+  const words = new Int32Array(note);
+  Atomics.store(words, PAUSED, 1);
+  Atomics.wait(words, PAUSED, 1);
 }
 
 function readNote(note: SharedArrayBuffer): string {
@@ -23,6 +34,7 @@ function readNote(note: SharedArrayBuffer): string {
 export class RankThread implements RankHost {
   readonly #worker: Worker;
   #settle: ((result: RankResult) => void) | undefined;
+  #resume: (rank: number) => void = () => {};
   #job: Job | undefined;
   #error: Error | undefined;
   ended = false;
@@ -31,9 +43,10 @@ export class RankThread implements RankHost {
     this.#worker = new Worker(new URL("./worker.js", import.meta.url));
     // An idle pool keeps nothing alive; a job does, by whoever waits for it.
     this.#worker.unref();
-    this.#worker.on("message", (message: RankResult | "terminate") => {
-      if (message === "terminate") void this.#worker.terminate();
-      else this.#done(message);
+    this.#worker.on("message", (told: Told) => {
+      if (told === "terminate") void this.#worker.terminate();
+      else if ("resume" in told) this.#resume(told.resume);
+      else this.#done(told.result);
     });
     this.#worker.on("error", (error) => {
       this.#error = error as Error;
@@ -45,8 +58,9 @@ export class RankThread implements RankHost {
     });
   }
 
-  start(job: Job): Promise<RankResult> {
+  start(job: Job, resume: (rank: number) => void): Promise<RankResult> {
     this.#job = job;
+    this.#resume = resume;
     this.#worker.ref();
     return new Promise((resolve) => {
       this.#settle = resolve;
@@ -57,6 +71,14 @@ export class RankThread implements RankHost {
   where(): string {
     const place = this.#job?.place;
     return place?.kind === "threads" ? readNote(place.note) : "";
+  }
+
+  resume(): void {
+    const place = this.#job?.place;
+    if (place?.kind !== "threads") return;
+    const words = new Int32Array(place.note);
+    Atomics.store(words, PAUSED, 0);
+    Atomics.notify(words, PAUSED);
   }
 
   async terminate(): Promise<void> {

@@ -23,6 +23,8 @@ export interface RankResult {
   readonly ended?: boolean;
   /** When, on a clock that all threads share. */
   readonly time: number;
+  /** What the case measured on this rank. */
+  readonly figures?: Readonly<Record<string, number>>;
 }
 
 /** What a rank needs of the thread that it lives on. */
@@ -31,6 +33,10 @@ export interface Host {
   note(where: string): void;
   /** Ends the thread. */
   die(how: "exits" | "is terminated"): Promise<never>;
+  /** Stops the thread or process, until it is told to go on. */
+  pause(): void;
+  /** Has another rank go on that has stopped itself. */
+  resume(rank: number): void;
 }
 
 /** Rounds that ranks of one thread have in common, so that each is made once for all of them. */
@@ -69,6 +75,7 @@ export class RankRun implements Context {
   readonly #host: Host;
   // Weak, so that the suite keeps no instance alive that a case has let go.
   readonly #instances: WeakRef<MoeAllToAll>[] = [];
+  readonly #figures: Record<string, number> = {};
   #where = "start";
 
   constructor(run: Run, group: Group, store: RoundStore, host: Host) {
@@ -100,7 +107,8 @@ export class RankRun implements Context {
     }
     const time = performance.timeOrigin + performance.now();
     await this.close();
-    return failure === undefined ? { rank: this.rank, time } : { rank: this.rank, failure, time };
+    const result = { rank: this.rank, time, figures: this.#figures };
+    return failure === undefined ? result : { ...result, failure };
   }
 
   /** Leaves instances and group; peers that wait for this rank fail at once. */
@@ -138,6 +146,18 @@ export class RankRun implements Context {
 
   die(how: "exits" | "is terminated"): Promise<never> {
     return this.#host.die(how);
+  }
+
+  pause(): void {
+    this.#host.pause();
+  }
+
+  resume(rank: number): void {
+    this.#host.resume(rank);
+  }
+
+  measure(what: string, value: number): void {
+    this.#figures[what] = value;
   }
 
   async #jitter(): Promise<void> {

@@ -1,6 +1,6 @@
 import { createLocalGroup, createThreadGroup } from "@moe-a2a/core";
 import { type BackendUnderTest, canBlock, type GroupKind } from "./backends.js";
-import type { Case, RankCase } from "./case.js";
+import type { Case, MadeCase, RankCase } from "./case.js";
 import { rankCase } from "./cases/index.js";
 import { CheckFailure } from "./check.js";
 import { ProcessPlaces } from "./process-places.js";
@@ -8,7 +8,6 @@ import { explain, type RankResult, RankRun, RoundStore } from "./rank.js";
 import { type Place, Pool, type RankHost } from "./rank-host.js";
 import { RankProcess } from "./rank-process.js";
 import { createNote, RankThread } from "./rank-thread.js";
-import type { WorldRef } from "./world.js";
 
 /** What became of a case. */
 export interface Outcome {
@@ -80,9 +79,9 @@ export class Runner {
           kind: this.#kind,
           seed: this.#seed,
           rounds: this.#rounds,
-          play: (spec) => this.#play(spec),
+          play: (spec) => this.play(spec),
         });
-      } else await this.#play(c);
+      } else await this.play(c);
     } catch (error) {
       failure = explain(error);
     }
@@ -103,9 +102,10 @@ export class Runner {
     this.#places.close();
   }
 
-  async #play(spec: RankCase | WorldRef): Promise<void> {
-    const c = "world" in spec ? rankCase(spec) : spec;
-    const id = "world" in spec ? spec : c.name;
+  /** Plays a case on all ranks. @throws (rejects) what differed */
+  async play(spec: RankCase | MadeCase): Promise<readonly RankResult[]> {
+    const c = "run" in spec ? spec : rankCase(spec);
+    const id = "run" in spec ? c.name : spec;
     const results = await (this.#kind === "local"
       ? this.#local(c)
       : this.#kind === "threads"
@@ -114,7 +114,7 @@ export class Runner {
     const failed = results
       .filter((r) => r.failure !== undefined && !(r.ended && c.dying?.includes(r.rank)))
       .sort((a, b) => a.time - b.time);
-    if (failed.length === 0) return;
+    if (failed.length === 0) return results;
     // The first failure is the cause; what other ranks report is mostly that this rank left.
     const others = failed
       .slice(1)
@@ -143,6 +143,10 @@ export class Runner {
           },
           die: () =>
             Promise.reject(new Error("ranks of a local group share this thread, which must not end")),
+          pause: () => {
+            throw new Error("ranks of a local group share this thread, which must not stop");
+          },
+          resume: () => {},
         }),
     );
     const unhandled: unknown[] = [];
@@ -171,7 +175,7 @@ export class Runner {
 
   async #hosted<H extends RankHost>(
     c: RankCase,
-    id: string | WorldRef,
+    id: string | MadeCase,
     pool: Pool<H>,
     places: readonly Place[],
   ): Promise<readonly RankResult[]> {
@@ -180,7 +184,9 @@ export class Runner {
     try {
       return await this.#inTime(
         c,
-        places.map((place, rank) => hosts[rank]!.start({ ...job, rank, place })),
+        places.map((place, rank) =>
+          hosts[rank]!.start({ ...job, rank, place }, (other) => hosts[other]?.resume()),
+        ),
         (rank) => hosts[rank]!.where(),
         async () => void (await Promise.all(hosts.map((host) => host.terminate()))),
       );

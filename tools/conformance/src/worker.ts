@@ -1,7 +1,9 @@
 import { parentPort } from "node:worker_threads";
 import type { Job } from "./rank-host.js";
-import { writeNote } from "./rank-thread.js";
+import { pauseThread, type Told, writeNote } from "./rank-thread.js";
 import { runJob } from "./run-job.js";
+
+const tell = (told: Told): void => parentPort?.postMessage(told);
 
 // One job after another.
 parentPort?.on("message", async (job: Job) => {
@@ -12,11 +14,15 @@ parentPort?.on("message", async (job: Job) => {
     },
     async die(how) {
       if (how === "exits") process.exit(0);
-      parentPort?.postMessage("terminate");
+      tell("terminate");
       // Blocked for good, so that only the end of the thread helps.
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
       throw new Error("the thread was not terminated");
     },
+    pause() {
+      if (place.kind === "threads") pauseThread(place.note);
+    },
+    resume: (rank) => tell({ resume: rank }),
   });
-  parentPort?.postMessage(result);
+  tell({ result });
 });

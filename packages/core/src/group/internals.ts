@@ -64,6 +64,11 @@ export interface GroupInternals {
   readonly bell: Bell;
   /** Rings a rank's bell. What was stored before is visible to whom it wakes. Between processes, messages ring. */
   ring(rank: number): void;
+  /**
+   * Where messages wait to be read: calls `then` once those have been taken that had come by now. Who has not been heard
+   * from by then is late.
+   */
+  afterCatchingUp?(then: () => void): void;
   /** Where ranks share no memory: this rank's end of the channel of an instance. */
   openChannel?(instance: number): Channel;
 }

@@ -30,6 +30,7 @@ export class Rendezvous implements Gatherings {
   readonly #post: (message: GroupMessage) => void;
   readonly #peerState: (rank: number) => PeerState;
   readonly #drain: () => void;
+  readonly #afterCatchingUp: (then: () => void) => void;
   readonly #entries = new Map<string, Entry>();
   #closed = false;
 
@@ -40,12 +41,15 @@ export class Rendezvous implements Gatherings {
     readonly peerState: (rank: number) => PeerState;
     /** Takes in, by `receive()`, all messages that others have posted by now. */
     readonly drain: () => void;
+    /** Calls `then` once all messages have been taken in that had come by now; default at once, after {@link drain}. */
+    readonly afterCatchingUp?: (then: () => void) => void;
   }) {
     this.#rank = wiring.rank;
     this.#size = wiring.size;
     this.#post = wiring.post;
     this.#peerState = wiring.peerState;
     this.#drain = wiring.drain;
+    this.#afterCatchingUp = wiring.afterCatchingUp ?? ((then) => then());
   }
 
   /** Why one of `ranks` has given up on `key` already, or undefined. */
@@ -221,7 +225,9 @@ export class Rendezvous implements Gatherings {
   #late(key: string, entry: Entry): void {
     const { pending } = entry;
     this.#drain();
-    if (pending && entry.pending === pending) this.#missing(key, entry, "timeout");
+    this.#afterCatchingUp(() => {
+      if (pending && entry.pending === pending) this.#missing(key, entry, "timeout");
+    });
   }
 
   #missing(key: string, entry: Entry, kind: MissingKind): void {

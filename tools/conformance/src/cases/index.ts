@@ -1,6 +1,8 @@
-import type { Case, RankCase } from "../case.js";
+import type { Case, MadeCase, RankCase } from "../case.js";
+import { scenarioCase } from "../faults/play.js";
+import { randomFaults } from "../faults/random-faults.js";
 import { properties } from "../properties.js";
-import { type WorldRef, worldCase } from "../world.js";
+import { worldCase } from "../world.js";
 import { aborts } from "./aborts.js";
 import { badInputs } from "./arguments.js";
 import { badOutputs } from "./arguments-of-combine.js";
@@ -58,11 +60,11 @@ if (byName.size !== rankCases.length) {
 }
 
 /** Every case of the suite. */
-export const cases: readonly Case[] = [...rankCases, ...properties];
+export const cases: readonly Case[] = [...rankCases, ...properties, ...randomFaults];
 
-/** The case that a name or a world stands for, also in another thread. */
-export function rankCase(id: string | WorldRef): RankCase {
-  if (typeof id !== "string") return worldCase(id.world);
+/** The case that a name, a world or a scenario stands for, also in another thread. */
+export function rankCase(id: string | MadeCase): RankCase {
+  if (typeof id !== "string") return "world" in id ? worldCase(id.world) : scenarioCase(id.scenario);
   const found = byName.get(id);
   if (!found) throw new Error(`there is no case named "${id}"`);
   return found;

@@ -5,6 +5,7 @@ import type { Group } from "../group.js";
 import { defineGroupInternals } from "../internals.js";
 import { Rendezvous } from "../rendezvous.js";
 import { TurnBell } from "../turn-bell.js";
+import { CatchUp } from "./catch-up.js";
 import { InstanceChannels } from "./instance-channel.js";
 import type { Link } from "./link.js";
 import {
@@ -28,7 +29,9 @@ export class ProcessGroup implements Group {
   readonly #rendezvous: Rendezvous;
   readonly #exchange: Exchange;
   readonly #bell = new TurnBell();
+  readonly #catchUp = new CatchUp(() => this.#received);
   #instances = 0;
+  #received = 0;
 
   /** @param links by rank; none for this rank's own */
   constructor(rank: number, links: readonly (Link | undefined)[]) {
@@ -45,6 +48,7 @@ export class ProcessGroup implements Group {
       },
       // A socket cannot be read without returning to the event loop; what ended is known only after what it brought.
       drain: () => {},
+      afterCatchingUp: (then) => this.#catchUp.after(then),
     });
     this.#exchange = new Exchange(rank, this.#rendezvous);
     const channels = new InstanceChannels(links);
@@ -54,6 +58,7 @@ export class ProcessGroup implements Group {
       link?.listen(
         {
           message: (type, body) => {
+            this.#received++;
             if (type === MESSAGE.instance) channels.receive(peer, body);
             else this.#rendezvous.receive(readGroupMessage(type, body, peer));
           },
@@ -77,6 +82,7 @@ export class ProcessGroup implements Group {
       ring: (peer) => {
         if (peer === rank) this.#bell.ring();
       },
+      afterCatchingUp: (then) => this.#catchUp.after(then),
       openChannel: (instance) => channels.open(instance),
     });
   }
