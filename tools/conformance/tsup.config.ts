@@ -7,7 +7,7 @@ export default defineConfig({
     "src/main.ts",
     "src/worker.ts",
     "src/process.ts",
-    "src/soak-main.ts",
+    "src/faults/main.ts", "src/soak-main.ts",
     "src/soak-worker.ts",
     "src/index.ts",
   ],
