@@ -84,6 +84,10 @@ const tasks = {
     prepare(`${install} && ${turbo("build --filter=@moe-a2a-tools/conformance")}`);
     node("tools/conformance/dist/faults/main.js");
   },
+  soak: () => {
+    prepare(`${install} && ${turbo("build --filter=@moe-a2a-tools/conformance")}`);
+    node("tools/conformance/dist/soak-main.js");
+  },
   // Needs nothing of the workspace.
   model: () => node("tools/model/main.mjs"),
   "gpu:bundle": () => {

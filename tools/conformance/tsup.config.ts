@@ -7,8 +7,10 @@ export default defineConfig({
     "src/main.ts",
     "src/worker.ts",
     "src/process.ts",
-    "src/faults/main.ts", "src/soak-main.ts",
+    "src/faults/main.ts",
+    "src/soak-main.ts",
     "src/soak-worker.ts",
+    "src/soak-process.ts",
     "src/index.ts",
   ],
 });

@@ -1,30 +1,62 @@
+import { fork } from "node:child_process";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
 import { createThreadGroup } from "@moe-a2a/core";
-import type { SoakJob, SoakMessage } from "./soak-worker.js";
+import { ProcessPlaces } from "./process-places.js";
+import type { SoakJob, SoakMessage, SoakPlace } from "./soak/job.js";
 
-const help = `Plays random rounds for a long time, a rank per worker thread, and compares one in 61 byte for byte with the oracle.
-On CUDA it then replays a captured round, its count changing in device memory, and compares one replay in 37.
+const help = `Plays random rounds for a long time, and compares one in 61 byte for byte with the oracle. On CUDA it then replays
+a captured round, its count changing in device memory, and compares one replay in 37. In the end it makes and closes
+instances, over and over. What ranks have in use must stay flat.
 
-  node tools/conformance/dist/soak-main.js [options]
+  npm run soak -- [options]
 
-  --backend NAME    default cuda
+  --backend NAME    js or cuda; default js
+  --group KIND      threads or processes; default threads
   --ranks N         default 4
   --rounds N        default 200000
   --replays N       default 20000; CUDA only
-  --seconds N       stops the rounds after that time, too; default 600
+  --cycles N        default 2000
+  --seconds N       stops the rounds after that time, too; default 3600
   --seed N          default 1
 
 The last line of its output is JSON.`;
 
-function main(): void {
+type Tell = (message: SoakMessage) => void;
+type Fail = (rank: number, what: string) => void;
+
+function startThread(job: SoakJob, tell: Tell, fail: Fail): Promise<void> {
+  const worker = new Worker(new URL("./soak-worker.js", import.meta.url), { workerData: job });
+  worker.on("message", tell);
+  worker.on("error", (error: Error) => fail(job.rank, error.stack ?? error.message));
+  return new Promise((resolve) => worker.on("exit", () => resolve()));
+}
+
+function startProcess(job: SoakJob, tell: Tell, fail: Fail): Promise<void> {
+  const child = fork(fileURLToPath(new URL("./soak-process.js", import.meta.url)), {
+    serialization: "advanced",
+  });
+  child.on("message", tell);
+  child.send(job);
+  return new Promise((resolve) => {
+    child.on("exit", (code, signal) => {
+      if (code !== 0) fail(job.rank, `its process ended with ${signal ?? `exit code ${code}`}`);
+      resolve();
+    });
+  });
+}
+
+async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
-      backend: { type: "string", default: "cuda" },
+      backend: { type: "string", default: "js" },
+      group: { type: "string", default: "threads" },
       ranks: { type: "string", default: "4" },
       rounds: { type: "string", default: "200000" },
       replays: { type: "string", default: "20000" },
-      seconds: { type: "string", default: "600" },
+      cycles: { type: "string", default: "2000" },
+      seconds: { type: "string", default: "3600" },
       seed: { type: "string", default: "1" },
       help: { type: "boolean", default: false },
     },
@@ -33,48 +65,50 @@ function main(): void {
     console.log(help);
     return;
   }
-  const number = (name: "ranks" | "rounds" | "replays" | "seconds" | "seed", low: number): number => {
+  const number = (
+    name: "ranks" | "rounds" | "replays" | "cycles" | "seconds" | "seed",
+    low: number,
+  ): number => {
     const value = Number(values[name]);
     if (Number.isSafeInteger(value) && value >= low) return value;
     throw new Error(`--${name} is "${values[name]}"; it must be an integer from ${low} on`);
   };
+  const { backend, group } = values;
+  if (group !== "threads" && group !== "processes") throw new Error("--group is threads or processes");
   const options = {
-    backend: values.backend,
+    backend,
     rounds: number("rounds", 1),
     replays: number("replays", 0),
+    cycles: number("cycles", 0),
     seconds: number("seconds", 1),
     seed: number("seed", 0),
   };
+  const count = number("ranks", 1);
   const messages: SoakMessage[] = [];
-  const tickets = createThreadGroup(number("ranks", 1));
-  for (const ticket of tickets) {
-    const job: SoakJob = { ticket, ...options };
-    const worker = new Worker(new URL("./soak-worker.js", import.meta.url), { workerData: job });
-    worker.on("message", (message: SoakMessage) => {
-      messages.push(message);
-      if ("failure" in message) {
-        console.error(`rank ${message.rank}: ${message.failure}`);
-        process.exitCode = 1;
-      }
-    });
-    worker.on("error", (error) => {
-      console.error(
-        `rank ${ticket.rank}: ${error instanceof Error ? (error.stack ?? error.message) : error}`,
-      );
-      process.exitCode = 1;
-    });
-  }
-  process.on("beforeExit", () => {
-    if (messages.length < tickets.length) process.exitCode = 1;
-    const ranks = messages.sort((a, b) => a.rank - b.rank);
-    console.log(JSON.stringify({ backend: options.backend, seed: options.seed, ranks }));
-    process.exit();
-  });
+  const fail: Fail = (rank, what) => {
+    console.error(`rank ${rank}: ${what}`);
+    process.exitCode = 1;
+  };
+  const tell: Tell = (message) => {
+    messages.push(message);
+    if ("failure" in message) fail(message.rank, message.failure);
+  };
+  const folder = new ProcessPlaces();
+  const places: SoakPlace[] =
+    group === "threads"
+      ? createThreadGroup(count).map((ticket) => ({ kind: "threads", ticket }))
+      : (await folder.next(count)).map((join) => ({ kind: "processes", options: join }));
+  const start = group === "threads" ? startThread : startProcess;
+  const began = performance.now();
+  await Promise.all(places.map((place, rank) => start({ rank, place, ...options }, tell, fail)));
+  folder.close();
+  if (messages.length < count) process.exitCode = 1;
+  const ranks = messages.sort((a, b) => a.rank - b.rank);
+  const seconds = Math.round((performance.now() - began) / 1000);
+  console.log(JSON.stringify({ backend, group, seed: options.seed, seconds, ranks }));
 }
 
-try {
-  main();
-} catch (error) {
-  console.error((error as Error).message);
+main().catch((error: Error) => {
+  console.error(error.message);
   process.exitCode = 2;
-}
+});

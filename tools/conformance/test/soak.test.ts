@@ -32,11 +32,12 @@ describe("the rounds of a soak", () => {
 
 describe("memory", () => {
   it("may grow a little", () => {
-    const before = { rss: 100 << 20, heap: 10 << 20, backend: 500 << 20 };
+    const before = { rss: 100 << 20, heap: 10 << 20, backend: 500 << 20, descriptors: 30, handles: 2 };
     expect(growth(before, { ...before, rss: 120 << 20 })).toBeUndefined();
     expect(growth(before, { ...before, backend: 900 << 20 })).toBe(
-      "backend grew from 500.0 MiB to 900.0 MiB",
+      "backend grew from 524288000 to 943718400",
     );
+    expect(growth(before, { ...before, descriptors: 60 })).toBe("descriptors grew from 30 to 60");
   });
 });
 
@@ -46,13 +47,16 @@ describe("the program", () => {
     return spawnSync(process.execPath, [program, ...args], { encoding: "utf8" });
   };
 
-  it("plays and compares rounds, and ends with JSON", () => {
-    const { status, stdout } = run("--backend", "js", "--ranks", "3", "--rounds", "600");
+  it.each(["threads", "processes"])("plays and compares rounds in %s, and ends with JSON", (group) => {
+    const args = ["--group", group, "--ranks", "3", "--rounds", "600", "--cycles", "5"];
+    const { status, stdout, stderr } = run(...args);
+    expect(stderr).toBe("");
     expect(status).toBe(0);
     const { ranks } = JSON.parse(stdout);
     expect(ranks.map((r: { rank: number }) => r.rank)).toEqual([0, 1, 2]);
-    for (const { rounds } of ranks) {
+    for (const { rounds, cycles } of ranks) {
       expect(rounds).toMatchObject({ rounds: 600, verified: 10, zeros: expect.any(Number) });
+      expect(cycles).toBe(5);
     }
   });
 

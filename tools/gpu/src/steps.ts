@@ -178,8 +178,10 @@ const soak: Step = {
       String(soakRounds),
       "--replays",
       String(replays),
+      "--cycles",
+      "100",
       "--seconds",
-      String(Math.max(1, Math.floor(limit - 45))),
+      String(Math.max(1, Math.floor(limit - 60))),
     );
     const program = join(app(context, "conformance"), "soak-main.js");
     const result = await context.exec.run(process.execPath, [program, ...args], limit);
