@@ -47,18 +47,22 @@ describe("the program", () => {
     return spawnSync(process.execPath, [program, ...args], { encoding: "utf8" });
   };
 
-  it.each(["threads", "processes"])("plays and compares rounds in %s, and ends with JSON", (group) => {
-    const args = ["--group", group, "--ranks", "3", "--rounds", "600", "--cycles", "5"];
-    const { status, stdout, stderr } = run(...args);
-    expect(stderr).toBe("");
-    expect(status).toBe(0);
-    const { ranks } = JSON.parse(stdout);
-    expect(ranks.map((r: { rank: number }) => r.rank)).toEqual([0, 1, 2]);
-    for (const { rounds, cycles } of ranks) {
-      expect(rounds).toMatchObject({ rounds: 600, verified: 10, zeros: expect.any(Number) });
-      expect(cycles).toBe(5);
-    }
-  });
+  it.each(["threads", "processes"])(
+    "plays and compares rounds in %s, and ends with JSON",
+    { timeout: 60_000 },
+    (group) => {
+      const args = ["--group", group, "--ranks", "3", "--rounds", "600", "--cycles", "5"];
+      const { status, stdout, stderr } = run(...args);
+      expect(stderr).toBe("");
+      expect(status).toBe(0);
+      const { ranks } = JSON.parse(stdout);
+      expect(ranks.map((r: { rank: number }) => r.rank)).toEqual([0, 1, 2]);
+      for (const { rounds, cycles } of ranks) {
+        expect(rounds).toMatchObject({ rounds: 600, verified: 10, zeros: expect.any(Number) });
+        expect(cycles).toBe(5);
+      }
+    },
+  );
 
   it("fails where the backend does not run, and refuses what is no number", () => {
     const { status, stderr } = run("--backend", "tpu", "--rounds", "1");
