@@ -17,7 +17,7 @@
 extern "C" {
 #endif
 
-#define MOE_A2A_VERSION 1
+#define MOE_A2A_VERSION 2
 #define MOE_A2A_MAX_RANKS 64
 #define MOE_A2A_MAX_TOP_K 32
 #define MOE_A2A_MAX_PAYLOADS 8

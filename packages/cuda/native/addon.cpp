@@ -39,6 +39,10 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : env_(env), waiter_(env) {
                            InstanceMethod("openRank", &Addon::OpenRank),
                            InstanceMethod("connectRank", &Addon::ConnectRank),
                            InstanceMethod("closeRank", &Addon::CloseRank),
+                           InstanceMethod("openShare", &Addon::OpenShare),
+                           InstanceMethod("shareWindows", &Addon::ShareWindows),
+                           InstanceMethod("stopShare", &Addon::StopShare),
+                           InstanceMethod("sharedWindows", &Addon::SharedWindows),
                            InstanceMethod("addresses", &Addon::Addresses),
                            InstanceMethod("bindLane", &Addon::BindLane),
                            InstanceMethod("dispatch", &Addon::Dispatch),
@@ -92,6 +96,7 @@ void Addon::Leave() {
   if (left_) return;
   left_ = true;
   for (auto &[id, rank] : ranks_) {
+    rank->stopShare();
     if (!rank->busy && rank->handle() != nullptr) moe_a2a_stop(rank->handle(), 1);
   }
   waiter_.shutDown();
@@ -125,7 +130,7 @@ int Addon::laneOf(const Napi::CallbackInfo &info, size_t index, const Rank &rank
 }
 
 // Runs a task that has the rank to itself.
-Napi::Value Addon::Occupy(Rank &rank, std::function<int32_t()> task) {
+Napi::Value Addon::Occupy(Rank &rank, std::function<TaskResult()> task) {
   rank.busy = true;
   return Napi::Number::New(env_, waiter_.run(std::move(task), [&rank] {
     rank.busy = false;

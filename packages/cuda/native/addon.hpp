@@ -37,7 +37,7 @@ class Addon : public Napi::Addon<Addon> {
   Rank &rankOf(const Napi::CallbackInfo &info);
   Rank &openRankOf(const Napi::CallbackInfo &info);
   int laneOf(const Napi::CallbackInfo &info, size_t index, const Rank &rank);
-  Napi::Value Occupy(Rank &rank, std::function<int32_t()> task);
+  Napi::Value Occupy(Rank &rank, std::function<TaskResult()> task);
   static void giveDeferred(Rank &rank);
   Napi::Value Listen(const Napi::CallbackInfo &info);
   Napi::Value LastError(const Napi::CallbackInfo &info);
@@ -59,6 +59,12 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value Addresses(const Napi::CallbackInfo &info);
   Napi::Value BindLane(const Napi::CallbackInfo &info);
   Napi::Value SetDelays(const Napi::CallbackInfo &info);
+
+  // Windows of ranks in other processes.
+  Napi::Value OpenShare(const Napi::CallbackInfo &info);
+  Napi::Value ShareWindows(const Napi::CallbackInfo &info);
+  Napi::Value StopShare(const Napi::CallbackInfo &info);
+  Napi::Value SharedWindows(const Napi::CallbackInfo &info);
 
   // Phases of a rank, what became of them, and how it starts anew.
   Napi::Value Dispatch(const Napi::CallbackInfo &info);

@@ -24,6 +24,11 @@ Napi::Value Addon::Device(const Napi::CallbackInfo &info) {
   Napi::Object result = Napi::Object::New(info.Env());
   result["name"] = fixedText(device.name);
   result["pciBusId"] = fixedText(device.pci_bus_id);
+  std::string uuid;
+  for (const uint8_t byte : device.uuid) {
+    for (const int digit : {byte >> 4, byte & 15}) uuid.push_back("0123456789abcdef"[digit]);
+  }
+  result["uuid"] = uuid;
   result["computeMajor"] = device.compute_major;
   result["computeMinor"] = device.compute_minor;
   result["multiprocessors"] = device.multiprocessors;

@@ -8,9 +8,16 @@ namespace moe_a2a_addon {
 Napi::Value Addon::MakeRank(const Napi::CallbackInfo &info) {
   auto rank = std::make_unique<Rank>();
   rank->config = readConfig(info, 0);
-  const uint32_t *v = uint32Array(info, 1, 6).data;
-  rank->options = {sizeof(moe_a2a_rank_options), static_cast<int32_t>(v[0]), static_cast<int32_t>(v[1]), v[2],
-                   static_cast<int32_t>(v[3]),   static_cast<int32_t>(v[4]), static_cast<int32_t>(v[5])};
+  const auto [v, count] = uint32Array(info, 1, 6);
+  const auto word = [v](size_t i) { return static_cast<int32_t>(v[i]); };
+  rank->options = {sizeof(moe_a2a_rank_options),
+                   word(0),
+                   word(1),
+                   v[2],
+                   word(3),
+                   word(4),
+                   word(5),
+                   count > 6 ? word(6) : MOE_A2A_NOT_SHAREABLE};
   rank->key = text(info, 2);
   const uint32_t id = nextRank_++;
   ranks_.emplace(id, std::move(rank));

@@ -62,6 +62,8 @@ int32_t Rank::close(bool announce) {
     moe_a2a_rank_destroy(handle_);
     handle_ = nullptr;
   }
+  if (exchange) exchange->close();
+  releaseImported();
   if (joined_) WindowStore::instance().leave(key, device, window);
   joined_ = false;
   return first;

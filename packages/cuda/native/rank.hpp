@@ -4,11 +4,15 @@
 #include <napi.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "fd_exchange.hpp"
 #include "moe_a2a.h"
+#include "waiter.hpp"
 
 namespace moe_a2a_addon {
 
@@ -59,6 +63,12 @@ class Rank {
   // Enqueued work ends and sends what it has to; peers are told where `announce`. Then everything is let go of.
   int32_t close(bool announce);
 
+  // Gives this rank's window to all others, which are in other processes, and maps theirs. Blocks.
+  TaskResult shareWindows(const std::vector<FdExchange::Peer> &peers, std::chrono::milliseconds timeout);
+  void stopShare() {
+    if (exchange) exchange->stop();
+  }
+
   int32_t dispatch(int lane);
   int32_t combine(int lane);
 
@@ -73,6 +83,11 @@ class Rank {
   uint64_t laneStream(int lane) const { return laneStreams_[lane]; }
   bool isOpen() const { return handle_ != nullptr && !busy.load(); }
 
+  // Replaced only while the rank is not busy.
+  std::unique_ptr<FdExchange> exchange;
+  // Of all ranks, by rank, as shareWindows() mapped them; empty before.
+  std::vector<uint64_t> windows;
+
   // Tensors given back while a thread of its own works on this rank.
   std::vector<uint64_t> deferred;
   // Whether a thread of its own works on this rank.
@@ -83,9 +98,12 @@ class Rank {
  private:
   int32_t recordOn(uint64_t stream, std::vector<uint64_t> &events);
   int32_t recordAll(std::vector<uint64_t> &events);
+  TaskResult importWindows(const std::vector<Gift> &gifts);
+  void releaseImported();
 
   moe_a2a_rank *handle_ = nullptr;
   bool joined_ = false;
+  std::vector<uint64_t> imported_;
   // Whether phases went to streams of the caller's.
   bool usedForeignStreams_ = false;
   uint64_t laneStreams_[MOE_A2A_MAX_LANES] = {};

@@ -4,8 +4,6 @@
 
 #include <chrono>
 
-#include "arguments.hpp"
-
 namespace moe_a2a_addon {
 
 namespace {
@@ -20,6 +18,15 @@ constexpr microseconds kLongSleep{200};
 constexpr microseconds kPatience{20'000};
 
 }  // namespace
+
+Napi::Value TaskResult::toJs(Napi::Env env) const {
+  if (result >= 0) return env.Undefined();
+  if (problem.empty()) return toException(env, error).Value();
+  Napi::Error exception = Napi::Error::New(env, problem);
+  exception.Set("missingMask", Napi::BigInt::New(env, missingMask));
+  exception.Set("missingKind", Napi::Number::New(env, missingKind));
+  return exception.Value();
+}
 
 Waiter::Waiter(Napi::Env env) : env_(env) {
   napi_value name;
@@ -58,7 +65,7 @@ void Waiter::cancel(uint32_t token) {
   wake_.notify_one();
 }
 
-uint32_t Waiter::run(std::function<int32_t()> task, std::function<void()> after) {
+uint32_t Waiter::run(std::function<TaskResult()> task, std::function<void()> after) {
   reapTasks();
   const uint32_t token = begin();
   auto over = std::make_shared<std::atomic<bool>>(false);
@@ -78,9 +85,8 @@ void Waiter::reapTasks() {
   });
 }
 
-void Waiter::finish(uint32_t token, int32_t result, std::function<void()> after) {
-  Done done{token, result, {}, std::move(after)};
-  if (result < 0) done.error = lastError(result);
+void Waiter::finish(uint32_t token, TaskResult result, std::function<void()> after) {
+  Done done{token, std::move(result), std::move(after)};
   const std::lock_guard lock(mutex_);
   done_.push_back(std::move(done));
   if (signalled_ || stopping_) return;
@@ -146,9 +152,8 @@ void Waiter::deliver(Napi::Env env) {
     if (--pending_ == 0) napi_unref_threadsafe_function(env, signal_);
     if (item.after) item.after();
     if (listener_.IsEmpty()) continue;
-    const Napi::Value error = item.result < 0 ? toException(env, item.error).Value() : env.Undefined();
     try {
-      listener_.Call({Napi::Number::New(env, item.token), error});
+      listener_.Call({Napi::Number::New(env, item.token), item.result.toJs(env)});
     } catch (const Napi::Error &) {
       // The environment is ending and runs no more JavaScript.
     }

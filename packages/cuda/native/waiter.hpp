@@ -10,13 +10,34 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <unordered_set>
 #include <vector>
 
+#include "arguments.hpp"
 #include "moe_a2a.h"
 
 namespace moe_a2a_addon {
+
+// What a task came to: a result of the library and what that says of it, or ranks that were waited for in vain.
+struct TaskResult {
+  // Of the calling thread's last call, which is asked at once.
+  TaskResult(int32_t result) : result(result) {
+    if (result < 0) error = lastError(result);
+  }
+  TaskResult(std::string problem, uint64_t missingMask, int32_t missingKind)
+      : result(MOE_A2A_INVALID), problem(std::move(problem)), missingMask(missingMask), missingKind(missingKind) {}
+
+  // An exception, or undefined where all went well.
+  Napi::Value toJs(Napi::Env env) const;
+
+  int32_t result;
+  moe_a2a_error error{};
+  std::string problem;
+  uint64_t missingMask = 0;
+  int32_t missingKind = 0;  // enum moe_a2a_missing_kind
+};
 
 /*
  * Everything asynchronous has a token; when it is over, the listener is called on the environment's thread with the
@@ -32,9 +53,8 @@ class Waiter {
   uint32_t waitFor(int32_t device, uint64_t event, std::function<void()> atEnd = {});
   // Ends a wait for an event at once, as if it had passed.
   void cancel(uint32_t token);
-  // Runs `task`, which returns a result of the library, on a thread of its own; then `after` on the environment's
-  // thread.
-  uint32_t run(std::function<int32_t()> task, std::function<void()> after = {});
+  // Runs `task` on a thread of its own; then `after` on the environment's thread.
+  uint32_t run(std::function<TaskResult()> task, std::function<void()> after = {});
   // Joins all threads; nothing is told any more. The environment ends.
   void shutDown();
   // After shutDown(), and after whatever is waited for: runs what waits have to do at their end.
@@ -49,8 +69,7 @@ class Waiter {
   };
   struct Done {
     uint32_t token;
-    int32_t result;
-    moe_a2a_error error;
+    TaskResult result;
     std::function<void()> after;
   };
   struct Task {
@@ -59,7 +78,7 @@ class Waiter {
   };
 
   uint32_t begin();
-  void finish(uint32_t token, int32_t result, std::function<void()> after);
+  void finish(uint32_t token, TaskResult result, std::function<void()> after);
   void poll();
   void deliver(Napi::Env env);
   void reapTasks();

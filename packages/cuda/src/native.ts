@@ -44,6 +44,8 @@ export interface Native {
   device(device: number): {
     readonly name: string;
     readonly pciBusId: string;
+    /** Names the GPU, or the part of it, in every process of the host: ranks with the same one share it. */
+    readonly uuid: string;
     readonly computeMajor: number;
     readonly computeMinor: number;
     readonly multiprocessors: number;
@@ -56,8 +58,24 @@ export interface Native {
   chooseMapping(phase: number, tokens: number, rowBytes: number, maxBlocks: number): Int32Array;
   lastError(): Error;
 
+  /** Options in the order of `struct moe_a2a_rank_options`; `shareable`, the last, may be left out. */
   makeRank(config: Int32Array, options: Uint32Array, key: string): number;
   openRank(rank: number): Token;
+  /**
+   * Listens for ranks in other processes, where the rank is shareable and open; the others have to be told name and
+   * token (32 bytes).
+   */
+  openShare(rank: number): { readonly name: string; readonly token: Uint8Array };
+  /**
+   * Gives this rank's window to all other ranks and maps theirs: names and tokens by rank, as `openShare()` returned
+   * them. Where ranks do not come, `listen()` is told a {@link ShareError}.
+   */
+  shareWindows(rank: number, names: readonly string[], tokens: Uint8Array, timeoutMs: number): Token;
+  /** Has `shareWindows()` fail soon. */
+  stopShare(rank: number): void;
+  /** After `shareWindows()`: the windows of all ranks by their addresses in this process, for `connectRank()`. */
+  sharedWindows(rank: number): BigUint64Array;
+  /** The device of a window that `shareWindows()` mapped is {@link ELSEWHERE}. */
   connectRank(rank: number, windows: BigUint64Array, devices: Int32Array): Token;
   closeRank(rank: number, announce: boolean): Token;
   /** Window, private memory; then by lane its stream and the events of its dispatch and combine. */
@@ -142,9 +160,19 @@ export interface Native {
   destroyGraph(device: number, graph: bigint): void;
 }
 
+/** How `shareWindows()` fails where ranks did not come. */
+export interface ShareError extends Error {
+  readonly missingMask: bigint;
+  /** `enum moe_a2a_missing_kind`: 0 they did not come in time, 2 they were there and are gone. */
+  readonly missingKind: number;
+}
+
 /** Numbers of the C header that TypeScript has to know. */
 export const TEXT_BYTES = 768;
 export const OUT_OF_MEMORY = -3;
+export const ELSEWHERE = -1;
+/** `shareable` of a rank's options: by descriptor where the GPU allows it, by fabric handle where the machine does. */
+export const SHAREABLE = { no: 0, yes: 1, fabric: 2, ipc: 3 } as const;
 export const PHASES = { dispatch: 0, combine: 1 } as const;
 
 interface NativeError extends Error {
