@@ -40,7 +40,7 @@ export function viewWeights(shape: ModelShape, buffer: SharedArrayBuffer): Layer
   });
 }
 
-/** Seeded weights, in memory that all ranks can look at. */
+/** Seeded weights, in memory that ranks on threads can share. */
 export function createWeights(shape: ModelShape, seed: number): SharedArrayBuffer {
   let bytes = 0;
   const none = new Float32Array(0);

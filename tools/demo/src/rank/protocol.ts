@@ -4,18 +4,23 @@ import type { ModelShape } from "../model/shape.js";
 import type { Request } from "../text/requests.js";
 import type { Served } from "./serve.js";
 
-/** What a rank's worker is started with. */
+/** What a rank is told, wherever it lives. */
 export interface RankInput {
-  readonly ticket: ThreadTicket;
+  readonly rank: number;
   readonly config: MoeAllToAllConfig;
   readonly backend: "js" | "cuda";
   readonly shape: ModelShape;
-  readonly weights: SharedArrayBuffer;
   readonly seed: number;
   /** This rank's own requests. */
   readonly requests: readonly Request[];
   /** A fault for this rank to make. */
   readonly fault: Fault | undefined;
+}
+
+/** What a rank's worker thread is started with. */
+export interface ThreadInput extends RankInput {
+  readonly ticket: ThreadTicket;
+  readonly weights: SharedArrayBuffer;
 }
 
 /** What one rank has to say at its end. */
@@ -26,10 +31,13 @@ export interface RankSummary extends Served {
   readonly firstMismatch: string | undefined;
 }
 
-/** What a rank's worker says. */
-export type RankMessage =
+/** What a rank says as it goes. */
+export type Progress =
   | { readonly kind: "step"; readonly step: number; readonly tokensByRank: readonly number[] }
-  | { readonly kind: "answer"; readonly request: number; readonly tokens: Int32Array }
+  | { readonly kind: "answer"; readonly request: number; readonly tokens: Int32Array };
+
+/** What a rank says last. */
+export type LastWord =
   | { readonly kind: "done"; readonly summary: RankSummary }
   | {
       readonly kind: "failed";

@@ -1,14 +1,13 @@
-import { createThreadGroup } from "@moe-a2a/core";
 import { combineBytesPerToken, dispatchBytesPerToken, selectBackend } from "@moe-a2a/sglang";
 import type { Options } from "../args.js";
 import { FIXED_SHAPE, type ModelShape } from "../model/shape.js";
-import { createWeights } from "../model/weights.js";
 import type { RankInput, RankSummary } from "../rank/protocol.js";
 import { countSteps } from "../scheduler.js";
 import { answerText, makeRequests } from "../text/requests.js";
 import { openView } from "../view/view.js";
+import { runRanks } from "./ranks.js";
 import { addUp, answersChecksum, type RunResult } from "./result.js";
-import { runRanks } from "./threads.js";
+import { onThreads } from "./threads.js";
 
 /** Tokens that a rank runs in a step at most, and so the capacity of the all-to-all. */
 const TOKENS_PER_STEP = 96;
@@ -20,7 +19,6 @@ export async function runJob(options: Options, out: NodeJS.WriteStream): Promise
   const shape: ModelShape = { ...FIXED_SHAPE, layers, experts, topK };
   const requests = makeRequests(options.requests, ranks, seed);
   const requestsByRank = Array.from({ length: ranks }, (_, rank) => requests.filter((r) => r.rank === rank));
-  const weights = createWeights(shape, seed);
   const tokenForm = { hiddenSize: shape.hidden, dtype: "bfloat16" } as const;
   const config = {
     epSize: ranks,
@@ -30,18 +28,18 @@ export async function runJob(options: Options, out: NodeJS.WriteStream): Promise
     maxDispatchBytesPerToken: dispatchBytesPerToken({ ...tokenForm, topK }),
     maxCombineBytesPerToken: combineBytesPerToken(tokenForm),
   };
-  const inputs = createThreadGroup(ranks).map(
-    (ticket, rank): RankInput => ({
-      ticket,
+  const inputs = requestsByRank.map(
+    (own, rank): RankInput => ({
+      rank,
       config,
       backend: backend.name,
       shape,
-      weights,
       seed,
-      requests: requestsByRank[rank]!,
+      requests: own,
       fault: rank === requests[0]!.rank ? fault : undefined,
     }),
   );
+  const starts = onThreads(inputs);
 
   const answers = new Map<number, Int32Array>();
   const started = performance.now();
@@ -53,7 +51,7 @@ export async function runJob(options: Options, out: NodeJS.WriteStream): Promise
       `model: ${layers} layers, ${experts} experts, top-${topK}, hidden ${shape.hidden}, bfloat16`,
       `backend: ${backend.name} (${reason})`,
     ]);
-    summaries = await runRanks(inputs, (message) => {
+    summaries = await runRanks(starts, (message) => {
       if (message.kind === "step") view.step(message.step, message.tokensByRank);
       if (message.kind === "answer") {
         answers.set(message.request, message.tokens);
