@@ -1,4 +1,4 @@
 import { defineConfig } from "tsup";
 import { program } from "../../tsup.base.js";
 
-export default defineConfig({ ...program, entry: ["src/main.ts", "src/worker.ts"] });
+export default defineConfig({ ...program, entry: ["src/main.ts", "src/worker.ts", "src/process.ts"] });

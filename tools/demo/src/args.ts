@@ -5,6 +5,8 @@ export type Fault = "combine" | "worker";
 
 export interface Options {
   readonly ranks: number;
+  /** Whether each rank is a process of its own, not a worker thread. */
+  readonly processes: boolean;
   readonly requests: number;
   readonly seed: number;
   readonly backend: "auto" | "js" | "cuda";
@@ -27,6 +29,7 @@ every MoE layer bit for bit against the same layer computed on one rank.
 Usage: npm start -- [options]
 
   --ranks <1…64>         worker threads, each with its own requests and experts (default 4)
+  --processes            each rank is a process of its own, not a worker thread
   --requests <1…10000>   requests to serve (default 32)
   --seed <0…2147483647>  of weights, prompts, arrivals and answer lengths (default 1)
   --backend <name>       auto, js or cuda (default auto)
@@ -46,6 +49,7 @@ export function readArgs(args: readonly string[]): ParsedArgs {
       args: [...args],
       options: {
         ranks: { type: "string" },
+        processes: { type: "boolean", default: false },
         requests: { type: "string" },
         seed: { type: "string" },
         backend: { type: "string" },
@@ -63,6 +67,7 @@ export function readArgs(args: readonly string[]): ParsedArgs {
       kind: "run",
       options: {
         ranks,
+        processes: values.processes,
         requests: integer("--requests", values.requests, 32, 1, 10_000),
         seed: integer("--seed", values.seed, 1, 0, 2 ** 31 - 1),
         backend: oneOf("--backend", values.backend ?? "auto", ["auto", "js", "cuda"]),

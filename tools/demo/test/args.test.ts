@@ -7,6 +7,7 @@ describe("readArgs", () => {
       kind: "run",
       options: {
         ranks: 4,
+        processes: false,
         requests: 32,
         seed: 1,
         backend: "auto",
@@ -20,11 +21,12 @@ describe("readArgs", () => {
 
   it("reads every flag", () => {
     const flags =
-      "--ranks 3 --requests=5 --seed 0 --backend js --layers 1 --experts 17 --top-k 3 --inject-fault combine";
+      "--ranks 3 --processes --requests=5 --seed 0 --backend js --layers 1 --experts 17 --top-k 3 --inject-fault combine";
     expect(readArgs(flags.split(" "))).toEqual({
       kind: "run",
       options: {
         ranks: 3,
+        processes: true,
         requests: 5,
         seed: 0,
         backend: "js",
@@ -48,7 +50,7 @@ describe("readArgs", () => {
 
   it("asks for help", () => {
     expect(readArgs(["--help", "--ranks", "0"])).toEqual({ kind: "help" });
-    expect(HELP).toMatch(/--ranks.*--requests.*--seed.*--backend/s);
+    expect(HELP).toMatch(/--ranks.*--processes.*--requests.*--seed.*--backend/s);
   });
 
   it.each([
@@ -63,6 +65,7 @@ describe("readArgs", () => {
     [["--top-k", "17"], '--top-k is "17"; it must be an integer from 1 to 16'],
     [["--inject-fault", "x"], '--inject-fault is "x"; it must be one of combine, worker'],
     [["--rank", "4"], "Unknown option '--rank'"],
+    [["--processes=4"], "Option '--processes' does not take an argument"],
     [["--ranks"], "Option '--ranks <value>' argument missing"],
     [["4"], "Unexpected argument '4'"],
   ])("refuses %j", (args, message) => {

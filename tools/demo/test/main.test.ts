@@ -1,35 +1,5 @@
-import { spawn } from "node:child_process";
-import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
-
-// The built program, as `npm start` runs it.
-const main = fileURLToPath(new URL("../dist/main.js", import.meta.url));
-
-interface Run {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-  readonly lastLine: string | undefined;
-}
-
-function demo(...args: string[]): Promise<Run> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [main, ...args], { stdio: ["ignore", "pipe", "pipe"] });
-    let stdout = "";
-    let stderr = "";
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      stdout += text;
-    });
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      stderr += text;
-    });
-    child.on("error", reject);
-    child.on("close", (code) => {
-      const lines = stdout.split("\n");
-      resolve({ code, stdout, stderr, lastLine: lines.at(-1) === "" ? lines.at(-2) : lines.at(-1) });
-    });
-  });
-}
+import { demo } from "./demo.js";
 
 const few = ["--requests", "4", "--layers", "2"];
 const timeout = 60_000;
@@ -105,7 +75,7 @@ describe("the demo", () => {
   it("explains itself", { timeout }, async () => {
     const { code, stdout, stderr } = await demo("--help");
     expect([code, stderr]).toEqual([0, ""]);
-    expect(stdout).toMatch(/--ranks.*--requests.*--seed.*--backend/s);
+    expect(stdout).toMatch(/--ranks.*--processes.*--requests.*--seed.*--backend/s);
   });
 
   it("refuses wrong arguments with exit code 2", { timeout }, async () => {

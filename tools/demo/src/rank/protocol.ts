@@ -1,4 +1,4 @@
-import type { MoeAllToAllConfig, ThreadTicket } from "@moe-a2a/core";
+import type { MoeAllToAllConfig, ProcessGroupOptions, ThreadTicket } from "@moe-a2a/core";
 import type { Fault } from "../args.js";
 import type { ModelShape } from "../model/shape.js";
 import type { Request } from "../text/requests.js";
@@ -21,6 +21,11 @@ export interface RankInput {
 export interface ThreadInput extends RankInput {
   readonly ticket: ThreadTicket;
   readonly weights: SharedArrayBuffer;
+}
+
+/** What a rank's process is sent first. */
+export interface ProcessInput extends RankInput {
+  readonly group: ProcessGroupOptions;
 }
 
 /** What one rank has to say at its end. */

@@ -5,6 +5,7 @@ import type { RankInput, RankSummary } from "../rank/protocol.js";
 import { countSteps } from "../scheduler.js";
 import { answerText, makeRequests } from "../text/requests.js";
 import { openView } from "../view/view.js";
+import { inProcesses } from "./processes.js";
 import { runRanks } from "./ranks.js";
 import { addUp, answersChecksum, type RunResult } from "./result.js";
 import { onThreads } from "./threads.js";
@@ -39,7 +40,7 @@ export async function runJob(options: Options, out: NodeJS.WriteStream): Promise
       fault: rank === requests[0]!.rank ? fault : undefined,
     }),
   );
-  const starts = onThreads(inputs);
+  const starts = options.processes ? await inProcesses(inputs) : onThreads(inputs);
 
   const answers = new Map<number, Int32Array>();
   const started = performance.now();
