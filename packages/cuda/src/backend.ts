@@ -18,13 +18,15 @@ import {
   type ResolvedConfig,
 } from "@moe-a2a/core";
 import { CudaContext } from "./context.js";
+import { hostName } from "./host-name.js";
 import { CudaMoeAllToAll } from "./instance.js";
 import type { Mapping } from "./lane-block.js";
-import { cudaError, isOutOfMemory } from "./native.js";
+import { cudaError, isOutOfMemory, SHAREABLE } from "./native.js";
 import { Peers } from "./peers.js";
 import { cudaRuntime, type Runtime } from "./runtime.js";
 import { status } from "./status.js";
 import { checkDevice } from "./streams.js";
+import { checkOneHost, exchangeWindows } from "./windows.js";
 
 /** Nanoseconds that kernels wait at points of a phase, as [dispatch, combine]; for tests. */
 export interface Delays {
@@ -118,7 +120,7 @@ async function create(
   options: CudaCreateOptions = {},
 ): Promise<CudaMoeAllToAll> {
   const config = checkConfig(given, group?.rank);
-  const memoryGroup = checkGroup("cuda", group, config);
+  const internals = checkGroup("cuda", group, config);
   const { rank } = group;
   const firstRound = checkFirstRound(rank, options.firstRound);
   const maxSms = checkMaxSms(rank, options.maxSms);
@@ -129,20 +131,23 @@ async function create(
     options.device === undefined
       ? rank % deviceCount
       : checkDevice(`rank ${rank}: options.device`, "options.device", options.device);
-  const { totalBytes } = native.device(device);
+  const { totalBytes, uuid } = native.device(device);
   if (planWorkspace(config).totalBytes > totalBytes)
     throw tooLarge(config, rank, device, totalBytes, "in all");
 
-  const peers = await Peers.meet(memoryGroup, rank, { config, firstRound, device, key: randomUUID() });
-  const devices = peers.introductions.map((introduction) => introduction.device);
-  const shared = devices.filter((other) => other === device).length;
-  const rankOptions = [rank, device, firstRound >>> 0, maxSms, options.fillPadding === true ? 1 : 0, shared];
+  const mine = { config, firstRound, device, gpu: uuid, host: hostName(), key: randomUUID() };
+  const peers = await Peers.meet(internals, rank, mine);
+  checkOneHost(peers);
+  const sharing = peers.introductions.filter(({ gpu }) => gpu === uuid).length;
+  const shareable = peers.areElsewhere ? SHAREABLE.yes : SHAREABLE.no;
+  const padding = options.fillPadding === true ? 1 : 0;
+  const rankOptions = [rank, device, firstRound >>> 0, maxSms, padding, sharing, shareable];
   const key = peers.introductions[0]!.key;
   const id = native.makeRank(configWords(config), Uint32Array.from(rankOptions), key);
   try {
     const window = await openRank(runtime, config, rank, device, id);
-    const windows = await peers.gatherWindows(window, config.timeoutMs);
-    await tokens.end(native.connectRank(id, BigUint64Array.from(windows), Int32Array.from(devices)));
+    const windows = await exchangeWindows(runtime, id, peers, window, config.timeoutMs);
+    await tokens.end(native.connectRank(id, windows.addresses, windows.devices));
     if (options.delays) setDelays(runtime, id, options.delays);
     const layout = layoutWorkspace(config);
     const context = new CudaContext({ native, tokens, id, config, layout, rank, device, peers, firstRound });
@@ -172,7 +177,7 @@ const abandoned = new FinalizationRegistry<{ readonly runtime: Runtime; readonly
 export interface CudaBackend extends Backend<CudaTensor> {
   readonly name: "cuda";
   /**
-   * Makes this rank's instance on a GPU: a collective over a local group or a thread group.
+   * Makes this rank's instance on a GPU: a collective over a local group, a thread group or a process group of one host.
    *
    * @throws (rejects) as in the interface; ERR_MOE_A2A_CONFIG also where the GPU has too little memory, naming the largest
    * `maxTokensPerRank` that fits; ERR_MOE_A2A_ARGUMENT for an option; ERR_MOE_A2A_CUDA
@@ -180,5 +185,5 @@ export interface CudaBackend extends Backend<CudaTensor> {
   create(config: MoeAllToAllConfig, group: Group, options?: CudaCreateOptions): Promise<CudaMoeAllToAll>;
 }
 
-/** The CUDA backend: ranks of a local group or of a thread group, each on a GPU of this machine. */
+/** The CUDA backend: ranks of a local group, of a thread group or in processes, each on a GPU of this machine. */
 export const cudaBackend: CudaBackend = { name: "cuda", status, create };

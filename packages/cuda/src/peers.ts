@@ -1,53 +1,56 @@
 import {
+  type GroupInternals,
   type Introduction,
   introduce,
-  type GroupInternals,
   type MissingKind,
   type MoeA2AError,
   ResetMeetings,
 } from "@moe-a2a/core";
+import { type PeerWords, SharedWords, ToldWords, WORDS_BYTES } from "./peer-words.js";
 
 /** What ranks tell one another before they allocate. */
 export interface CudaIntroduction extends Introduction {
   readonly device: number;
+  /** Names the GPU in every process of the host. */
+  readonly gpu: string;
+  /** Names the host. */
+  readonly host: string;
   /** Names the instance; that of rank 0 counts. */
   readonly key: string;
-  /** This rank's {@link WORDS}. */
-  readonly words: ArrayBufferLike;
+  /** This rank's words, where ranks share memory. */
+  readonly words: ArrayBufferLike | undefined;
 }
 
-/** Words of host memory by which ranks know of one another, without asking a GPU. */
-const WORDS = { generation: 0, meeting: 1, closed: 2, count: 4 } as const;
-
-/** The other ranks of an instance, as far as the host knows of them: all that needs memory that they share. */
+/** The other ranks of an instance, as far as the host knows of them. */
 export class Peers {
   readonly rank: number;
   readonly introductions: readonly CudaIntroduction[];
   readonly meetings: ResetMeetings;
+  /** Whether the other ranks live in other processes. */
+  readonly areElsewhere: boolean;
   readonly #group: GroupInternals;
   readonly #instance: number;
-  readonly #words: readonly Int32Array[];
+  readonly #words: PeerWords;
 
   private constructor(
     group: GroupInternals,
     rank: number,
     instance: number,
     introductions: readonly CudaIntroduction[],
+    words: PeerWords,
   ) {
     this.rank = rank;
     this.introductions = introductions;
+    this.areElsewhere = group.kind === "processes";
     this.#group = group;
     this.#instance = instance;
-    this.#words = introductions.map(({ words }) => new Int32Array(words));
+    this.#words = words;
     this.meetings = new ResetMeetings({
       rank,
       epSize: introductions.length,
       instance,
       gatherings: group.gatherings,
-      words: {
-        load: (r) => Atomics.load(this.#words[r]!, WORDS.meeting),
-        store: (number) => void Atomics.store(this.#words[rank]!, WORDS.meeting, number),
-      },
+      words: { load: (r) => words.meetingOf(r), store: (number) => words.setMeeting(number) },
       departure: (peer) => this.departure(peer),
     });
   }
@@ -58,18 +61,25 @@ export class Peers {
     rank: number,
     mine: Omit<CudaIntroduction, "words">,
   ): Promise<Peers> {
-    const words = group.allocate(WORDS.count * 4);
-    const { instance, introductions } = await introduce<CudaIntroduction>(group, rank, { ...mine, words });
-    return new Peers(group, rank, instance, introductions);
+    const words = group.kind === "processes" ? undefined : group.allocate(WORDS_BYTES);
+    const met = await introduce<CudaIntroduction>(group, rank, { ...mine, words });
+    const { instance, introductions, channel } = met;
+    const shared = () =>
+      new SharedWords(
+        rank,
+        introductions.map((introduction) => introduction.words!),
+      );
+    const known = channel ? new ToldWords(rank, introductions.length, channel) : shared();
+    return new Peers(group, rank, instance, introductions, known);
   }
 
   get #windowsKey(): string {
     return `create:${this.#instance}:windows`;
   }
 
-  /** Gathers the addresses of the windows. */
-  gatherWindows(window: bigint, timeoutMs: number): Promise<bigint[]> {
-    return this.#group.gatherings.gather<bigint>(this.#windowsKey, window, {
+  /** Gathers how ranks get to one another's windows: plain data between processes. */
+  gatherWindows<T>(window: T, timeoutMs: number): Promise<T[]> {
+    return this.#group.gatherings.gather<T>(this.#windowsKey, window, {
       timeoutMs,
       phase: "create",
       where: "create",
@@ -81,28 +91,28 @@ export class Peers {
     this.#group.gatherings.giveUp(this.#windowsKey, error);
   }
 
-  /** Whether `peer` has left for good: its instance or group closed, or its thread ended. */
+  /** Whether `peer` has left for good: its instance or group closed, or its thread or process ended. */
   departure(peer: number): MissingKind | undefined {
     const state = this.#group.peerState(peer);
     if (state === "lost" || state === "closed") return state;
-    return Atomics.load(this.#words[peer]!, WORDS.closed) === 0 ? undefined : "closed";
+    return this.#words.hasClosed(peer) ? "closed" : undefined;
   }
 
   /** Generation of this rank, which resets of others raise too. */
   get generation(): number {
-    return Atomics.load(this.#words[this.rank]!, WORDS.generation);
+    return this.#words.generation;
   }
 
   /** Raises this rank's generation and that of ranks that are left out. */
   raiseGeneration(generation: number, activeRanks: readonly number[]): void {
-    for (const [peer, words] of this.#words.entries()) {
-      if (peer !== this.rank && activeRanks.includes(peer)) continue;
-      Atomics.store(words, WORDS.generation, generation);
+    this.#words.setGeneration(generation);
+    for (let peer = 0; peer < this.introductions.length; peer++) {
+      if (peer !== this.rank && !activeRanks.includes(peer)) this.#words.raiseGeneration(peer, generation);
     }
   }
 
   announceClose(): void {
-    Atomics.store(this.#words[this.rank]!, WORDS.closed, 1);
+    this.#words.announceClose();
     this.#group.gatherings.announceDeparture();
   }
 }

@@ -57,7 +57,7 @@ export async function loadCuda(): Promise<BackendUnderTest> {
   return {
     name: "cuda",
     backend: cudaBackend as BackendUnderTest["backend"],
-    groups: ["local", "threads"],
+    groups: ["local", "threads", "processes"],
     traits: {
       callsSeeMemory: false,
       gatedByReady: false,

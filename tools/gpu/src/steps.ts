@@ -75,6 +75,7 @@ function nativeRuns(gpus: number): string[][] {
     ["host_test"],
     ["c_api_test"],
     ["stop_test"],
+    ...["outlive", "rounds", "release", "ipc"].map((test) => ["share_test", test]),
     ["rounds_test", "--ranks", "1"],
     ...[1, 2].map((kind) => rounds("--kind", String(kind), "--hidden", "72", "--capacity", "300")),
     ...[2, 7, 64].map((splits) => rounds("--kind", "2", "--splits", String(splits), "--hidden", "4096")),
@@ -148,7 +149,7 @@ function conformanceOutcome(result: ExecResult, file: string): Outcome {
   };
 }
 
-function conformance(group: "local" | "threads"): Step {
+function conformance(group: "local" | "threads" | "processes"): Step {
   return {
     limit: 200,
     async run(context, limit) {
@@ -241,18 +242,20 @@ const bench: Step = {
   },
 };
 
-const demo: Step = {
-  limit: 60,
-  async run(context, limit) {
-    const program = join(app(context, "demo"), "main.js");
-    const result = await context.exec.run(process.execPath, [program], limit);
-    const last = result.stdout.trim().split("\n").at(-1) ?? "";
-    const good = /^OK .* zeroTokenRankSteps=[1-9]\d* mismatches=0 backend=cuda$/.test(last);
-    const outcome = judge(result);
-    if (outcome.status === "passed" && !good) return { status: "failed", detail: last };
-    return { ...outcome, figures: { last } };
-  },
-};
+function demo(...args: readonly string[]): Step {
+  return {
+    limit: 60,
+    async run(context, limit) {
+      const program = join(app(context, "demo"), "main.js");
+      const result = await context.exec.run(process.execPath, [program, ...args], limit);
+      const last = result.stdout.trim().split("\n").at(-1) ?? "";
+      const good = /^OK .* zeroTokenRankSteps=[1-9]\d* mismatches=0 backend=cuda$/.test(last);
+      const outcome = judge(result);
+      if (outcome.status === "passed" && !good) return { status: "failed", detail: last };
+      return { ...outcome, figures: { last } };
+    },
+  };
+}
 
 /** In the order in which they run: what others build on first. */
 export const steps: Readonly<Record<string, Step>> = {
@@ -261,7 +264,9 @@ export const steps: Readonly<Record<string, Step>> = {
   tests,
   "conformance-local": conformance("local"),
   "conformance-threads": conformance("threads"),
-  demo,
+  "conformance-processes": conformance("processes"),
+  demo: demo(),
+  "demo-processes": demo("--processes"),
   bench,
   soak,
   memcheck: sanitizer("memcheck"),
@@ -271,7 +276,7 @@ export const steps: Readonly<Record<string, Step>> = {
 
 const groups: Readonly<Record<string, readonly string[]>> = {
   all: Object.keys(steps),
-  conformance: ["conformance-local", "conformance-threads"],
+  conformance: ["conformance-local", "conformance-threads", "conformance-processes"],
   sanitizer: ["memcheck", "racecheck", "synccheck"],
 };
 

@@ -6,7 +6,11 @@ describe("choosing steps", () => {
     expect(chooseSteps("all")).toEqual(Object.keys(steps));
     expect(chooseSteps("soak,probe")).toEqual(["probe", "soak"]);
     expect(chooseSteps("sanitizer,memcheck")).toEqual(["memcheck", "racecheck", "synccheck"]);
-    expect(chooseSteps("conformance")).toEqual(["conformance-local", "conformance-threads"]);
+    expect(chooseSteps("conformance")).toEqual([
+      "conformance-local",
+      "conformance-threads",
+      "conformance-processes",
+    ]);
   });
 
   it("refuses what there is not", () => {

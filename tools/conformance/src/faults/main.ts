@@ -3,7 +3,7 @@ import { parseArgs } from "node:util";
 import { backendNames, type GroupKind, loadBackend } from "../backends.js";
 import { Runner } from "../runner.js";
 import { type Played, table } from "./report.js";
-import { faultsOf, makeScenario, nameScenario } from "./scenario.js";
+import { makeScenario, nameScenario } from "./scenario.js";
 
 const help = `Plays random scenarios: a fault of one rank, what every other rank must be told, and how they go on.
 
@@ -86,14 +86,10 @@ async function main(): Promise<void> {
       played.push({ n, kind, scenario, milliseconds, msToVerdict, ...(failure && { failure }) });
     }
     await runner.close();
-    console.log(
-      `${target.name}/${kind}\n${table(
-        played.filter((p) => p.kind === kind),
-        faultsOf(kind),
-      )}\n`,
-    );
   };
   for (const kind of kinds) await playKind(kind);
+  console.log(`Scenarios, and milliseconds until the other ranks knew: median / most\n`);
+  console.log(`${table(played, kinds)}\n`);
   if (options.json) {
     writeFileSync(options.json, `${JSON.stringify({ backend: target.name, seed, played }, null, 2)}\n`);
   }

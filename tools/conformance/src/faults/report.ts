@@ -1,6 +1,6 @@
 import type { GroupKind } from "../backends.js";
 import { timeLimit } from "./play.js";
-import type { Fault, Scenario } from "./scenario.js";
+import { FAULTS, type Scenario } from "./scenario.js";
 
 /** A scenario that was played, and what it came to. */
 export interface Played {
@@ -13,28 +13,25 @@ export interface Played {
   readonly failure?: string;
 }
 
-const header = ["fault of one rank", "scenarios", "failed", "verdict after ms: median", "most", "time limit"];
-
-function median(sorted: readonly number[]): number {
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+/** How many scenarios, and how soon the other ranks knew: median and most. */
+function cell(played: readonly Played[]): string {
+  if (played.length === 0) return "";
+  const failed = played.filter((p) => p.failure).length;
+  const count = `${played.length}${failed ? `, ${failed} failed` : ""}`;
+  const times = played.flatMap((p) => p.msToVerdict).sort((a, b) => a - b);
+  if (times.length === 0) return `${count}: nobody is told`;
+  const median = times[Math.floor(times.length / 2)]!;
+  return `${count}: ${median.toFixed(1)} / ${times.at(-1)!.toFixed(1)}`;
 }
 
-/** A Markdown table: by fault, how many scenarios, and how soon the others knew. */
-export function table(played: readonly Played[], faults: readonly Fault[]): string {
-  const rows = faults.flatMap((fault) => {
+/** A Markdown table: faults by kinds of group. */
+export function table(played: readonly Played[], kinds: readonly GroupKind[]): string {
+  const header = ["fault of one rank", "time limit, ms", ...kinds];
+  const rows = FAULTS.flatMap((fault) => {
     const mine = played.filter((p) => p.scenario.fault === fault);
     if (mine.length === 0) return [];
-    const times = mine.flatMap((p) => p.msToVerdict).sort((a, b) => a - b);
-    const ms = (value: number | undefined) => (value === undefined ? "–" : value.toFixed(1));
     return [
-      [
-        fault,
-        String(mine.length),
-        String(mine.filter((p) => p.failure).length),
-        times.length > 0 ? ms(median(times)) : "nobody is told",
-        ms(times.at(-1)),
-        String(timeLimit(fault)),
-      ],
+      [fault, String(timeLimit(fault)), ...kinds.map((kind) => cell(mine.filter((p) => p.kind === kind)))],
     ];
   });
   return [header, header.map(() => "---"), ...rows].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
