@@ -23,7 +23,7 @@ export function findNvcc(): string {
 }
 
 /** Test programs of `kernels/`, in the order in which they run. */
-const PROGRAMS = ["host_test", "c_api_test", "stop_test", "rounds_test"] as const;
+const PROGRAMS = ["host_test", "c_api_test", "stop_test", "share_test", "rounds_test"] as const;
 
 /** Builds the programs that run without Node: the probe, and the tests of `kernels/`. */
 export function buildPrograms(root: string, cache: string, target: string, architecture: string): void {
