@@ -109,5 +109,5 @@ export {
   type Tensor,
   tensor,
 } from "./tensor.js";
-export { fromVerdict, missingError, toVerdict, type Verdict } from "./verdict.js";
+export { fromVerdict, missingError, readVerdict, toVerdict, type Verdict } from "./verdict.js";
 export { formatWorkspacePlan, largestCapacity, planWorkspace, type WorkspacePlan } from "./workspace.js";

@@ -35,6 +35,63 @@ export function toVerdict(error: MoeA2AError): Verdict {
   return { code: error.code, message: error.message, details: details as unknown as ErrorDetails[ErrorCode] };
 }
 
+const isText = (value: unknown): boolean => typeof value === "string";
+const isWhole = (value: unknown): boolean => Number.isSafeInteger(value);
+const isOneOf =
+  <T>(...known: readonly T[]) =>
+  (value: unknown): boolean =>
+    known.includes(value as T);
+
+/** What a field of a verdict may be, where not anything. */
+const checks: { readonly [field in (typeof detailFields)[number]]?: (value: unknown) => boolean } = {
+  field: isText,
+  argument: isText,
+  limit: isWhole,
+  rank: isWhole,
+  token: isWhole,
+  k: isWhole,
+  id: isWhole,
+  values: Array.isArray,
+  phase: isOneOf<Phase>("create", "dispatch", "combine", "reset", "exchange"),
+  round: isWhole,
+  missingRanks: (value) => Array.isArray(value) && value.every(isWhole),
+  kind: isOneOf<MissingKind>("timeout", "closed", "lost"),
+  state: isText,
+  hint: isText,
+};
+
+/** The fields without which an error of a code is none; those of a CUDA call stay on their rank. */
+const required: { readonly [C in ErrorCode]: readonly (typeof detailFields)[number][] } = {
+  ERR_MOE_A2A_CONFIG: ["field"],
+  ERR_MOE_A2A_ARGUMENT: ["argument"],
+  ERR_MOE_A2A_CAPACITY: ["limit"],
+  ERR_MOE_A2A_EXPERT_ID: ["rank", "token", "k", "id"],
+  ERR_MOE_A2A_MISMATCH: ["field", "values"],
+  ERR_MOE_A2A_PEER_TIMEOUT: ["phase", "round", "missingRanks", "kind"],
+  ERR_MOE_A2A_ABORTED: ["rank"],
+  ERR_MOE_A2A_STATE: ["state"],
+  ERR_MOE_A2A_UNAVAILABLE: [],
+  ERR_MOE_A2A_CUDA: [],
+};
+
+/** A verdict as another process tells it, in JSON; undefined for what {@link toVerdict} does not make. */
+export function readVerdict(value: unknown): Verdict | undefined {
+  const { code, message, details: given } = (value ?? {}) as Record<keyof Verdict, unknown>;
+  if (typeof code !== "string" || !Object.hasOwn(required, code) || typeof message !== "string")
+    return undefined;
+  if (typeof given !== "object" || given === null) return undefined;
+  const details: Record<string, unknown> = {};
+  for (const field of detailFields) {
+    const found = Object.hasOwn(given, field) ? (given as Record<string, unknown>)[field] : undefined;
+    if (found === undefined) {
+      if (required[code as ErrorCode].includes(field)) return undefined;
+    } else if (checks[field]?.(found) === false) return undefined;
+    // JSON knows no undefined, which stands for ranks that said nothing.
+    else details[field] = field === "values" ? (found as unknown[]).map((v) => v ?? undefined) : found;
+  }
+  return { code: code as ErrorCode, message, details: details as unknown as ErrorDetails[ErrorCode] };
+}
+
 /** The error that a verdict stands for, as told by rank `by`. */
 export function fromVerdict(verdict: Verdict, by: number): MoeA2AError {
   const told = verdict.code === "ERR_MOE_A2A_ABORTED" || / \(as rank \d+ found\)$/.test(verdict.message);

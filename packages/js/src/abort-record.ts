@@ -3,6 +3,7 @@ import {
   abortMessage,
   fromVerdict,
   type MoeA2AError,
+  readVerdict,
   shortReason,
   toVerdict,
   type Verdict,
@@ -121,13 +122,9 @@ export function encodeVerdict(error: MoeA2AError): Uint8Array {
 
 /** @throws SyntaxError or TypeError for what {@link encodeVerdict} did not make */
 export function decodeVerdict(text: string, source: number): MoeA2AError {
-  const verdict = JSON.parse(text) as Verdict;
-  const { values } = verdict.details as { values?: unknown[] };
-  // JSON knows no undefined, which stands for ranks that said nothing.
-  const details = values
-    ? { ...verdict.details, values: values.map((value) => value ?? undefined) }
-    : verdict.details;
-  return fromVerdict({ ...verdict, details }, source);
+  const verdict = readVerdict(JSON.parse(text));
+  if (!verdict) throw new TypeError("no verdict");
+  return fromVerdict(verdict, source);
 }
 
 /** A reason travels as text; none at all stays undefined. */

@@ -111,6 +111,11 @@ export class RankContext extends InstanceState {
     return Atomics.load(this.own.words, this.control.closed(this.layout, peer)) === 0 ? undefined : "closed";
   }
 
+  /** Whether nobody can be heard any more: this rank has closed its group, and what ranks tell comes through that. */
+  isCutOff(): boolean {
+    return this.group.openChannel !== undefined && this.group.peerState(this.rank) === "closed";
+  }
+
   /** Fails the instance until its next reset. Only the first failure counts, and is what later errors name as cause. */
   fail(error: MoeA2AError, options: { readonly told: boolean; readonly tellPeers: boolean }): void {
     if (this.failure) {

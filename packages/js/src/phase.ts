@@ -67,8 +67,8 @@ export class PhaseWait {
     if (this.outcome !== "pending") return;
     this.outcome = "failed";
     this.error = error;
-    this.#parts.spoil();
     this.#parts.context.wire.release(this.#parts.lane);
+    this.#parts.spoil();
   }
 
   #look(): boolean {
@@ -119,9 +119,10 @@ export class PhaseWait {
 
   /** Fails the phase where a missing rank has left, or the time is up. */
   #findMissing(): boolean {
+    const { context, phase, round, arrivals } = this.#parts;
+    if (context.isCutOff()) return this.#fail(context.givenUpError("closed"), false);
     const late = this.#isLate();
     if (!late && !this.#someLeft()) return false;
-    const { context, phase, round, arrivals } = this.#parts;
     // Who left stored its flag or its verdict before, and so may who came at the last moment: look once more, after that.
     const departures = arrivals.missingRanks().map((peer) => ({ peer, how: context.departure(peer) }));
     const unsent = context.wire.unsent(this.#parts.lane);

@@ -57,6 +57,10 @@ export async function resetRank(
   ranks: readonly number[],
   timeoutMs: number,
 ): Promise<void> {
+  const { group } = context;
+  // What the others have given up on, or have left this rank out of, may not have been read yet.
+  if (group.afterCatchingUp) await new Promise<void>(group.afterCatchingUp);
+  if (context.isClosed()) throw context.givenUpError("closed");
   const mine = {
     nextRounds: context.lanes.map((lane) => lane.nextRound),
     generation: Atomics.load(context.own.words, context.control.generation),

@@ -67,6 +67,7 @@ export class Exchange {
     const values = await this.#rendezvous.gather<Uint8Array>(`exchange:${key}#${call}`, mine, {
       timeoutMs,
       phase: "exchange",
+      isValid: (bytes) => bytes instanceof Uint8Array,
       where: `exchange(${JSON.stringify(key)}, …), call ${call + 1} with this key (rank ${this.#rank})`,
     });
     return values.map((bytes) => new Uint8Array(bytes));

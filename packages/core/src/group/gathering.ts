@@ -42,6 +42,8 @@ export interface GatherOptions<T> {
   /** What the caller does, for messages. */
   readonly where: string;
   readonly series?: Series;
+  /** Whether a value is what ranks gather here. A process that sends something else is not heard any more: it is lost. */
+  readonly isValid?: (value: unknown) => boolean;
   /**
    * Looks at each value as it arrives, and at those of ranks that are in a later gathering of the series already; what it
    * returns fails the gathering on all ranks.

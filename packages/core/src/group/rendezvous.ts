@@ -31,6 +31,7 @@ export class Rendezvous implements Gatherings {
   readonly #peerState: (rank: number) => PeerState;
   readonly #drain: () => void;
   readonly #afterCatchingUp: (then: () => void) => void;
+  readonly #distrust: ((rank: number) => void) | undefined;
   readonly #entries = new Map<string, Entry>();
   #closed = false;
 
@@ -43,6 +44,8 @@ export class Rendezvous implements Gatherings {
     readonly drain: () => void;
     /** Calls `then` once all messages have been taken in that had come by now; default at once, after {@link drain}. */
     readonly afterCatchingUp?: (then: () => void) => void;
+    /** Ends the connection to a rank that sent what it must not send; where left out, values are not checked. */
+    readonly distrust?: (rank: number) => void;
   }) {
     this.#rank = wiring.rank;
     this.#size = wiring.size;
@@ -50,6 +53,7 @@ export class Rendezvous implements Gatherings {
     this.#peerState = wiring.peerState;
     this.#drain = wiring.drain;
     this.#afterCatchingUp = wiring.afterCatchingUp ?? ((then) => then());
+    this.#distrust = wiring.distrust;
   }
 
   /** Why one of `ranks` has given up on `key` already, or undefined. */
@@ -161,7 +165,8 @@ export class Rendezvous implements Gatherings {
       const { pending } = entry;
       if (pending) {
         const waitsForIt = pending.ranks.includes(from) && !entry.values.has(from);
-        const error = waitsForIt ? pending.options.check?.(from, value) : undefined;
+        if (!waitsForIt || !this.#isValid(pending, from, value)) continue;
+        const error = pending.options.check?.(from, value);
         if (error) this.#fail(key, entry, error);
       } else {
         entry.values.delete(from);
@@ -188,6 +193,12 @@ export class Rendezvous implements Gatherings {
     if (!pending) return;
     for (const rank of pending.ranks) {
       if (rank === this.#rank || !entry.values.has(rank)) continue;
+      if (!this.#isValid(pending, rank, entry.values.get(rank))) {
+        entry.values.delete(rank);
+        // The rank's loss has been dealt with already.
+        if (entry.pending !== pending) return;
+        continue;
+      }
       const error = pending.options.check?.(rank, entry.values.get(rank));
       if (error) {
         this.#fail(key, entry, error);
@@ -207,6 +218,12 @@ export class Rendezvous implements Gatherings {
     if (entry.pending !== pending) return;
     const kind = this.#departed(entry, pending);
     if (kind) this.#missing(key, entry, kind);
+  }
+
+  #isValid({ options }: Pending, rank: number, value: unknown): boolean {
+    if (!this.#distrust || options.isValid?.(value) !== false) return true;
+    this.#distrust(rank);
+    return false;
   }
 
   /** How a rank went whose value is missing. */

@@ -56,6 +56,12 @@ export function checkGroup(backend: string, group: Group, config: ResolvedConfig
   return internals;
 }
 
+/** As far as {@link checkSame} reads it. */
+function isIntroduction(value: unknown): boolean {
+  const { config } = (value ?? {}) as Partial<Introduction>;
+  return typeof config === "object" && config !== null;
+}
+
 /**
  * Tells the other ranks who is there, and waits for them; instances pair by order of creation.
  *
@@ -73,6 +79,8 @@ export async function introduce<T extends Introduction>(
 }> {
   const { epSize, timeoutMs } = mine.config;
   const ranks = Array.from({ length: epSize }, (_, r) => r);
+  // What the others have given up on may not have been read yet.
+  if (group.afterCatchingUp) await new Promise<void>(group.afterCatchingUp);
   let instance = group.nextInstance();
   // Where others have given up on a creation that this rank missed, it meets them at their next one.
   while (group.gatherings.failure(`create:${instance}`, ranks)) instance = group.nextInstance();
@@ -82,6 +90,7 @@ export async function introduce<T extends Introduction>(
     const introductions = await group.gatherings.gather<T>(`create:${instance}`, mine, {
       timeoutMs,
       phase: "create",
+      isValid: isIntroduction,
       where: "create",
     });
     checkSame(introductions, rank);

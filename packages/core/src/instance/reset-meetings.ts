@@ -111,6 +111,7 @@ export class ResetMeetings {
         {
           ...options,
           series: { name: `reset:${instance}`, number },
+          isValid: (value) => isMeeting(value, mine.nextRounds.length),
           check: (peer, theirs) => {
             if (theirs.activeRanks.join() === ranks.join()) return undefined;
             const values: unknown[] = new Array(epSize).fill(undefined);
@@ -169,6 +170,24 @@ export class ResetMeetings {
     }
     return number;
   }
+}
+
+const isInt32 = (value: unknown): boolean =>
+  Number.isInteger(value) && (value as number) === ((value as number) | 0);
+
+/** Round numbers beyond are not counted up to, and would not grow any more. */
+const MAX_ROUND = 2 ** 52;
+
+function isMeeting(value: unknown, lanes: number): boolean {
+  const { nextRounds, generation, activeRanks } = (value ?? {}) as Partial<Record<keyof Meeting, unknown>>;
+  return (
+    Array.isArray(nextRounds) &&
+    nextRounds.length === lanes &&
+    nextRounds.every((round) => Number.isInteger(round) && round >= 0 && round <= MAX_ROUND) &&
+    isInt32(generation) &&
+    Array.isArray(activeRanks) &&
+    activeRanks.every(isInt32)
+  );
 }
 
 function mismatch(rank: number, values: readonly unknown[]): MoeA2AError<"ERR_MOE_A2A_MISMATCH"> {

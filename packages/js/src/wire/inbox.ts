@@ -2,12 +2,14 @@ import { LIMITS, MalformedMessage } from "@moe-a2a/core";
 import { decodeVerdict, storeAbortRecord } from "../abort-record.js";
 import type { RankContext } from "../context.js";
 import { payloadOffsets } from "../payload-layout.js";
-import { MESSAGE, readCombine, readDispatch, readFailure, WordReader } from "./messages.js";
+import { MAX_MEETING, MESSAGE, readCombine, readDispatch, readFailure, WordReader } from "./messages.js";
 import { statsOffset, storeCombineNotice, storeDispatchNotice } from "./stores.js";
 
 /** Rows that are still to come, and what to do then. */
 interface Arriving {
   readonly generation: number;
+  /** Of another generation than this rank was in when one of them came: none of them counts any more. */
+  stale: boolean;
   /** Where they go, in this rank's window. */
   readonly places: readonly { readonly at: number; readonly bytes: number }[];
   place: number;
@@ -57,7 +59,7 @@ export class Inbox {
         break;
       }
       case MESSAGE.meeting:
-        this.meetings[from] = reader.upTo(2 ** 31 - 1);
+        this.meetings[from] = reader.upTo(MAX_MEETING);
         break;
       default:
         throw new MalformedMessage("a message of no known type");
@@ -109,7 +111,7 @@ export class Inbox {
     rows: Buffer,
   ): void {
     const left = places.reduce((sum, { bytes }) => sum + bytes, 0);
-    const arriving: Arriving = { generation, places, place: 0, filled: 0, left, finish };
+    const arriving: Arriving = { generation, stale: false, places, place: 0, filled: 0, left, finish };
     this.#arriving[from]![lane] = arriving;
     this.#take(from, lane, arriving, rows);
   }
@@ -126,8 +128,8 @@ export class Inbox {
     if (rows.length > arriving.left) throw new MalformedMessage("more rows than were announced");
     arriving.left -= rows.length;
     const { own } = this.#context;
-    const isCurrent = arriving.generation === this.#current;
-    for (let taken = 0; isCurrent && taken < rows.length; ) {
+    arriving.stale ||= arriving.generation !== this.#current;
+    for (let taken = 0; !arriving.stale && taken < rows.length; ) {
       const { at, bytes } = arriving.places[arriving.place]!;
       const part = rows.subarray(taken, taken + bytes - arriving.filled);
       own.bytes.set(part, at + arriving.filled);
@@ -139,7 +141,7 @@ export class Inbox {
     }
     if (arriving.left > 0) return;
     this.#arriving[from]![lane] = undefined;
-    if (isCurrent) arriving.finish();
+    if (!arriving.stale) arriving.finish();
   }
 
   #failure(from: number, reader: WordReader): void {

@@ -25,6 +25,9 @@ export const MESSAGE = {
   meeting: 7,
 } as const;
 
+/** The largest number of a reset that is told; nobody gets there, but a rank that lies might tell it. */
+export const MAX_MEETING = 2 ** 31 - 1;
+
 const WORD_BYTES = 4;
 
 /** int32 words, little-endian whatever the machine. */

@@ -42,9 +42,9 @@ export class Outbox {
   send(to: number, lane: Lane, type: number, head: Uint8Array, rows: RowSource): void {
     const box = this.#lanes[lane.index]!;
     const sent = (): void => {
-      box.unsent[to]!--;
       box.total--;
-      if (box.total === 0) this.#context.group.ring(this.#context.rank);
+      // Others may never take theirs: they were left out, or lost.
+      if (--box.unsent[to]! === 0) this.#context.group.ring(this.#context.rank);
     };
     box.unsent[to]!++;
     box.total++;

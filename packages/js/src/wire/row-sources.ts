@@ -13,6 +13,7 @@ export interface RowSource {
 export class DispatchRows implements RowSource {
   readonly bytes: number;
   readonly #stats: Uint8Array;
+  readonly #statsBytes: number;
   readonly #payloads: readonly { readonly data: Uint8Array; readonly rowBytes: number }[];
   /** The token in each slot. */
   readonly #tokens: Int32Array;
@@ -24,18 +25,26 @@ export class DispatchRows implements RowSource {
     this.#payloads = payloads.map(({ payload, rowBytes }) => ({ data: bytesOf(payload), rowBytes }));
     this.#tokens = tokens;
     this.#stats = checked.expertStats ? bytesOf(checked.expertStats) : new Uint8Array(0);
+    this.#statsBytes = this.#stats.length;
     this.bytes = this.#payloads.reduce(
       (sum, { rowBytes }) => sum + rowBytes * tokens.length,
-      this.#stats.length,
+      this.#statsBytes,
     );
   }
 
   fill(target: Uint8Array, from: number): void {
     const tokens = this.#tokens;
+    // Arrays that a caller has transferred away have no length; what is sent of them is never this process's memory.
+    const isGone =
+      this.#stats.length < this.#statsBytes || this.#payloads.some(({ data }) => data.length === 0);
+    if (isGone) {
+      target.fill(0);
+      return;
+    }
     const stats = this.#stats.subarray(from, from + target.length);
     target.set(stats);
     let done = stats.length;
-    let skip = Math.max(0, from - this.#stats.length);
+    let skip = Math.max(0, from - this.#statsBytes);
     for (const { data, rowBytes } of this.#payloads) {
       if (skip >= rowBytes * tokens.length) {
         skip -= rowBytes * tokens.length;

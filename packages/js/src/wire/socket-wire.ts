@@ -5,10 +5,17 @@ import { readCount } from "../headers.js";
 import type { Lane } from "../lane.js";
 import type { Window } from "../memory.js";
 import { Inbox } from "./inbox.js";
-import { encodeCombine, encodeDispatch, encodeFailure, encodeWords, MESSAGE } from "./messages.js";
+import {
+  encodeCombine,
+  encodeDispatch,
+  encodeFailure,
+  encodeWords,
+  MAX_MEETING,
+  MESSAGE,
+} from "./messages.js";
 import { Outbox } from "./outbox.js";
 import { Bytes, DispatchRows } from "./row-sources.js";
-import { bytesOf, storeCombineNotice, storeDispatchNotice, storeResults, storeRows } from "./stores.js";
+import { storeCombineNotice, storeDispatchNotice, storeResults, storeRows } from "./stores.js";
 import type { Wire } from "./wire.js";
 
 const NOTHING = new Uint8Array(0);
@@ -66,8 +73,8 @@ export class SocketWire implements Wire {
   ): void {
     const context = this.#context;
     const { rank, activeRanks, generation, config } = context;
-    storeResults(context, lane, round, checked, [rank]);
-    const results = bytesOf(checked.expertOutput);
+    // All of them: callers may use the memory again that they handed over, however long peers take.
+    storeResults(context, lane, round, checked, activeRanks);
     this.#outbox.begin(lane);
     for (const target of activeRanks) {
       if (target === rank) {
@@ -78,8 +85,8 @@ export class SocketWire implements Wire {
       // From the header: recvCounts is the caller's to write on.
       const place = { lane, round: round.number, source: target, ranks: config.epSize };
       const count = readCount(context.own, place);
-      const start = target * round.maxTokens * checked.rowBytes;
-      const rows = results.subarray(start, start + count * checked.rowBytes);
+      const start = lane.at.combine + target * round.maxTokens * checked.rowBytes;
+      const rows = context.own.bytes.subarray(start, start + count * checked.rowBytes);
       const head = encodeCombine(lane.index, generation, round.number, checked, count);
       this.#outbox.send(target, lane, MESSAGE.combine, head, new Bytes(rows));
     }
@@ -118,7 +125,7 @@ export class SocketWire implements Wire {
   tellMeeting(number: number): void {
     if (this.#inbox.meetings[this.#context.rank] === number) return;
     this.#inbox.meetings[this.#context.rank] = number;
-    this.#tellAll(MESSAGE.meeting, encodeWords([number]));
+    this.#tellAll(MESSAGE.meeting, encodeWords([Math.min(number, MAX_MEETING)]));
   }
 
   tellClose(): void {

@@ -15,6 +15,8 @@ class InstanceChannel implements Channel {
   #receive: Receive | undefined;
   /** What came before anybody listened: peers may know of this rank before it knows of them. */
   #early: Parameters<Receive>[] = [];
+  /** Ranks among whose early messages was one that they must not send. */
+  readonly #lost = new Set<number>();
 
   constructor(instance: number, links: readonly (Link | undefined)[], leave: () => void) {
     this.#instance = instance;
@@ -24,7 +26,16 @@ class InstanceChannel implements Channel {
 
   listen(receive: Receive): void {
     this.#receive = receive;
-    for (const message of this.#early.splice(0)) receive(...message);
+    for (const [from, type, body] of this.#early.splice(0)) {
+      try {
+        // As if it came now, from a link that an earlier message has not ended.
+        if (!this.#lost.has(from)) receive(from, type, body);
+      } catch (error) {
+        this.#lost.add(from);
+        this.#links[from]?.lose();
+        if (!(error instanceof MalformedMessage)) throw error;
+      }
+    }
   }
 
   receive(from: number, type: number, body: Buffer): void {

@@ -35,16 +35,24 @@ class Frame implements LazyMessage {
   }
 
   fillNow(): void {
-    this.bytes();
+    if (!this.#fill) return;
+    this.#bytes = Buffer.allocUnsafe(this.#length);
+    this.#fill(this.#bytes);
+    this.#fill = undefined;
   }
 
-  bytes(): Buffer {
-    if (!this.#bytes) {
-      this.#bytes = Buffer.allocUnsafe(this.#length);
-      this.#fill?.(this.#bytes);
-      this.#fill = undefined;
-    }
-    return this.#bytes;
+  /** Its bytes, which are the socket's from now on: whoever keeps the frame keeps no memory. */
+  take(): Buffer {
+    this.fillNow();
+    const bytes = this.#bytes as Buffer;
+    this.#bytes = undefined;
+    return bytes;
+  }
+
+  /** Lets go of everything: it will not be sent. */
+  drop(): void {
+    this.#fill = undefined;
+    this.#bytes = undefined;
   }
 }
 
@@ -79,7 +87,10 @@ export class Link {
     // What follows an error is `close`.
     socket.on("error", () => {});
     socket.on("end", () => this.#ended(false));
-    socket.on("close", () => this.#ended(false));
+    socket.on("close", () => {
+      this.#dropOutgoing();
+      this.#ended(false);
+    });
     socket.on("drain", () => {
       this.#blocked = false;
       this.#pump();
@@ -132,7 +143,8 @@ export class Link {
       fill(frame.subarray(HEADER_BYTES));
     };
     const frame = new Frame(HEADER_BYTES + bytes, whole, sent);
-    if (!this.#isOver()) {
+    if (this.#isOver()) frame.drop();
+    else {
       this.#outgoing.push(frame);
       this.#pump();
     }
@@ -142,6 +154,8 @@ export class Link {
   /** Sends what was given to {@link send}, a goodbye and no more; reads nothing any more. Waits for nobody. */
   close(): void {
     this.send(GOODBYE);
+    // Who closes need not keep for us what it has handed over.
+    for (const frame of this.#outgoing) frame.fillNow();
     this.finish();
   }
 
@@ -160,6 +174,12 @@ export class Link {
     this.#pump();
   }
 
+  /** Ends the link as lost, since the peer sends what it must not send. */
+  lose(): void {
+    this.#socket.destroy();
+    this.#ended(false);
+  }
+
   /** Lets the process end while nothing but this link is open. What is being sent still keeps it. */
   unref(): void {
     this.#socket.unref();
@@ -175,7 +195,7 @@ export class Link {
       const frame = this.#outgoing.shift();
       if (!frame) break;
       const { sent } = frame;
-      socket.write(frame.bytes(), sent && ((error) => void (error || sent())));
+      socket.write(frame.take(), sent && ((error) => void (error || sent())));
       this.#blocked = socket.writableNeedDrain;
     }
     if (this.#finishing && this.#outgoing.length === 0 && !socket.writableEnded) socket.end();
@@ -193,8 +213,7 @@ export class Link {
     try {
       while (this.#listener && this.#nextFrame()) {}
     } catch (error) {
-      this.#socket.destroy();
-      this.#ended(false);
+      this.lose();
       if (!(error instanceof MalformedMessage)) throw error;
     }
   }
@@ -244,7 +263,13 @@ export class Link {
     this.#end = { orderly };
     this.#tellEnd();
     // No half-open connections: what the peer will not read is not sent.
-    if (!this.#finishing) this.#socket.destroy();
+    if (this.#finishing) return;
+    this.#socket.destroy();
+    this.#dropOutgoing();
+  }
+
+  #dropOutgoing(): void {
+    for (const frame of this.#outgoing.splice(0)) frame.drop();
   }
 
   #tellEnd(): void {

@@ -1,5 +1,5 @@
-import type { ErrorCode, MoeA2AError } from "../../errors.js";
-import { toVerdict, type Verdict } from "../../verdict.js";
+import type { MoeA2AError } from "../../errors.js";
+import { readVerdict, toVerdict, type Verdict } from "../../verdict.js";
 import type { GroupMessage, Series } from "../gathering.js";
 import { MalformedMessage } from "../internals.js";
 import type { Link } from "./link.js";
@@ -108,22 +108,9 @@ export function readRoster(body: Uint8Array): (Entrance | null)[] {
 }
 
 function verdictOf(value: unknown): Verdict {
-  const { code, message, details } = (value ?? {}) as Partial<Verdict>;
-  if (
-    typeof code !== "string" ||
-    !code.startsWith("ERR_MOE_A2A_") ||
-    typeof message !== "string" ||
-    typeof details !== "object" ||
-    details === null
-  ) {
-    throw new MalformedMessage("no verdict");
-  }
-  // JSON has no undefined, which `values` uses for ranks that said nothing.
-  const values = (details as { values?: unknown }).values;
-  const restored = Array.isArray(values)
-    ? { ...details, values: values.map((v) => v ?? undefined) }
-    : details;
-  return { code: code as ErrorCode, message, details: restored };
+  const verdict = readVerdict(value);
+  if (!verdict) throw new MalformedMessage("no verdict");
+  return verdict;
 }
 
 function seriesOf(value: unknown): Series | undefined {
@@ -170,8 +157,9 @@ function sendBytes(link: Link, key: string, value: Uint8Array): void {
 export function readGroupMessage(type: number, body: Buffer, from: number): GroupMessage {
   if (type === MESSAGE.put) {
     if (body.length < 4) throw new MalformedMessage("a value without key");
-    const end = 4 + body.readUInt32BE(0);
-    if (end > body.length) throw new MalformedMessage("a key that is cut off");
+    const keyBytes = body.readUInt32BE(0);
+    const end = 4 + keyBytes;
+    if (keyBytes > MAX_KEY_BYTES || end > body.length) throw new MalformedMessage("a key that is cut off");
     const key = body.toString("utf8", 4, end);
     return { kind: "put", from, key, value: body.subarray(end), series: undefined };
   }

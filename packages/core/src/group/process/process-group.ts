@@ -49,6 +49,7 @@ export class ProcessGroup implements Group {
       // A socket cannot be read without returning to the event loop; what ended is known only after what it brought.
       drain: () => {},
       afterCatchingUp: (then) => this.#catchUp.after(then),
+      distrust: (peer) => links[peer]?.lose(),
     });
     this.#exchange = new Exchange(rank, this.#rendezvous);
     const channels = new InstanceChannels(links);
