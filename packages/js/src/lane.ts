@@ -34,6 +34,9 @@ export class Lane {
   /** By rank, the rows in which its results are found, and the element with which slot 0 starts. */
   readonly resultRows: (Float32Array | Uint16Array)[] = [];
   readonly resultStarts: number[] = [];
+  /** The same for the results of one token, one after another. */
+  readonly tokenRows: (Float32Array | Uint16Array)[] = [];
+  readonly tokenStarts: number[] = [];
   readonly outputOffset: number;
   readonly arrivals: Arrivals;
   /** The round that the next dispatch starts; grows for ever, its low 32 bits go over the wire. */

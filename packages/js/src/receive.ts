@@ -2,7 +2,7 @@ import type { CheckedDispatch, CheckedTensor, CombineDType, CpuTensor } from "@m
 import type { RankContext } from "./context.js";
 import { bufferOf, readCount } from "./headers.js";
 import type { Lane } from "./lane.js";
-import { addRow, clearSum, fillNaN, storeSum } from "./loops/sum.js";
+import { fillNaN, sumRows } from "./loops/sum.js";
 import { wireRound } from "./round-number.js";
 
 /** What of a dispatch the receiving side needs. */
@@ -68,7 +68,7 @@ export interface Summing {
  */
 export function takeCombine(context: RankContext, lane: Lane, summing: Summing): void {
   const { wire, accumulator, maxTargets, activeRanks } = context;
-  const { entryRanks, entrySlots, entryCounts, resultRows, resultStarts } = lane;
+  const { entryRanks, entrySlots, entryCounts, resultRows, resultStarts, tokenRows, tokenStarts } = lane;
   const { numLocalTokens, maxTokens, hiddenSize, dtype } = summing;
   const output = summing.output.data as Float32Array | Uint16Array;
   const outputDType = summing.output.dtype as CombineDType;
@@ -81,13 +81,15 @@ export function takeCombine(context: RankContext, lane: Lane, summing: Summing):
     resultStarts[owner] = offset / elementBytes;
   }
   for (let token = 0; token < numLocalTokens; token++) {
-    clearSum(accumulator, hiddenSize);
-    for (let i = token * maxTargets; i < token * maxTargets + entryCounts[token]!; i++) {
-      const owner = entryRanks[i]!;
-      const first = resultStarts[owner]! + entrySlots[i]! * hiddenSize;
-      addRow(accumulator, resultRows[owner]!, first, hiddenSize, dtype);
+    const first = token * maxTargets;
+    const count = entryCounts[token]!;
+    for (let i = 0; i < count; i++) {
+      const owner = entryRanks[first + i]!;
+      tokenRows[i] = resultRows[owner]!;
+      tokenStarts[i] = resultStarts[owner]! + entrySlots[first + i]! * hiddenSize;
     }
-    storeSum(accumulator, output, token * hiddenSize, hiddenSize, outputDType);
+    const at = token * hiddenSize;
+    sumRows(accumulator, tokenRows, tokenStarts, count, hiddenSize, dtype, output, at, outputDType);
   }
 }
 

@@ -1,4 +1,5 @@
 import type { CombineDType } from "@moe-a2a/core";
+import { SimdSum } from "./simd.js";
 
 /** One row's running sum in float32, the addend widened to float32, and the bits of both. */
 export class Accumulator {
@@ -17,6 +18,54 @@ export class Accumulator {
 
 /** Moves a float16's exponent, put where a float32 has its own, from one bias to the other: exact, subnormals too. */
 const FLOAT16_SCALE = 2 ** (127 - 15);
+
+/** Below so many elements in all, copying them to where SIMD code gets at them costs more than it saves. */
+const SIMD_ELEMENTS = 512;
+
+/** One for each thread; null where there is none. */
+let simd: SimdSum | null | undefined;
+
+/**
+ * Sums `count` rows of `n` elements, of which row i starts at element `firsts[i]` of `rows[i]`: float32 from +0, in their
+ * order; rounds once, to nearest even, to `outDType`; and stores them from element `at` of `out` on.
+ */
+export function sumRows(
+  acc: Accumulator,
+  rows: readonly (Float32Array | Uint16Array)[],
+  firsts: ArrayLike<number>,
+  count: number,
+  n: number,
+  dtype: CombineDType,
+  out: Float32Array | Uint16Array,
+  at: number,
+  outDType: CombineDType,
+): void {
+  if (count * n >= SIMD_ELEMENTS) {
+    if (simd === undefined) simd = SimdSum.create() ?? null;
+    if (simd) {
+      simd.sum(rows, firsts, count, n, dtype, out, at, outDType);
+      return;
+    }
+  }
+  sumRowsPlainly(acc, rows, firsts, count, n, dtype, out, at, outDType);
+}
+
+/** As {@link sumRows}, without SIMD code. */
+export function sumRowsPlainly(
+  acc: Accumulator,
+  rows: readonly (Float32Array | Uint16Array)[],
+  firsts: ArrayLike<number>,
+  count: number,
+  n: number,
+  dtype: CombineDType,
+  out: Float32Array | Uint16Array,
+  at: number,
+  outDType: CombineDType,
+): void {
+  clearSum(acc, n);
+  for (let i = 0; i < count; i++) addRow(acc, rows[i]!, firsts[i]!, n, dtype);
+  storeSum(acc, out, at, n, outDType);
+}
 
 /** Sets the first `n` sums to +0. */
 export function clearSum(acc: Accumulator, n: number): void {

@@ -1,0 +1,2 @@
+/** The text of src/loops/sum-wasm.ts. */
+export function assemble(): Promise<string>;
