@@ -18,7 +18,7 @@ import { RankContext } from "../src/context.js";
 import { Window } from "../src/memory.js";
 import { encodeCombine, encodeDispatch, encodeFailure, encodeWords, MESSAGE } from "../src/wire/messages.js";
 import { SocketWire } from "../src/wire/socket-wire.js";
-import { smallConfig } from "./world.js";
+import { LONG, smallConfig } from "./world.js";
 
 const RANKS = 4;
 const config = checkConfig(
@@ -165,7 +165,7 @@ function mutate(body: Buffer, next: (limit: number) => number): Buffer {
 }
 
 describe("the inbox", () => {
-  const seeds = process.env.MOE_A2A_LONG_TESTS === "1" ? 2_000 : 40;
+  const seeds = LONG ? 2_000 : 40;
 
   it(`writes where a peer's messages belong, whatever they say (${seeds} seeds)`, () => {
     const outcomes = { taken: 0, refused: 0 };

@@ -18,7 +18,7 @@ async function created(timeoutMs: number, large = false) {
   // Far more than a Unix socket holds; or a little.
   const address = freeAddress(large ? "unix" : "tcp");
   const ranks = (await joinAll(3, { address })) as [ProcessRank, ProcessRank, ProcessRank];
-  const shape = large ? { rowBytes: 500_009, hidden: 60_001 } : { rowBytes: 33, hidden: 5 };
+  const shape = large ? { rowBytes: 400_009, hidden: 20_001 } : { rowBytes: 33, hidden: 5 };
   const { config, round } = roundsOf(large ? 9 : 3, { ...shape, timeoutMs });
   await all(ranks, "create", { config });
   const play = async (which: readonly ProcessRank[], number: number, change = {}) => {

@@ -1,11 +1,9 @@
 import { once } from "node:events";
 import { describe, expect, it } from "vitest";
 import { all, cleanUpProcesses, freeAddress, joinAll, roundsOf } from "./process-rank.js";
+import { LONG } from "./world.js";
 
 cleanUpProcesses();
-
-/** More rounds, ranks and bytes, where somebody has the time. */
-const LONG = process.env.MOE_A2A_LONG_TESTS === "1";
 
 interface Played {
   readonly wrong: readonly string[];

@@ -12,6 +12,11 @@ import {
 } from "@moe-a2a/core";
 import { type JsCreateOptions, jsBackend } from "../src/index.js";
 
+const { MOE_A2A_LONG_TESTS } = process.env;
+
+/** Whether somebody has the time for more rounds, bytes and seeds. */
+export const LONG = MOE_A2A_LONG_TESTS === "1";
+
 /** Four experts per rank, one expert per token, rows of four floats plus the id. */
 export function smallConfig(ranks: number, change: Partial<MoeAllToAllConfig> = {}): MoeAllToAllConfig {
   return {
