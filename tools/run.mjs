@@ -84,6 +84,10 @@ const tasks = {
     prepare(`${install} && ${turbo("build --filter=@moe-a2a-tools/conformance")}`);
     node("tools/conformance/dist/faults/main.js");
   },
+  bench: () => {
+    prepare(`${install} && ${turbo("build --filter=@moe-a2a-tools/bench")}`);
+    node("tools/bench/dist/main.js");
+  },
   soak: () => {
     prepare(`${install} && ${turbo("build --filter=@moe-a2a-tools/conformance")}`);
     node("tools/conformance/dist/soak-main.js");

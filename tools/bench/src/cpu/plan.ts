@@ -1,0 +1,38 @@
+/** How long and how often things are measured. */
+export interface Plan {
+  /** Samples of each figure, of which the median counts. */
+  readonly samples: number;
+  /** Milliseconds that a sample takes, about. */
+  readonly sampleMs: number;
+  /** Whether curves are measured, over ranks, tokens, experts per token and hidden size. */
+  readonly curves: boolean;
+}
+
+export const QUICK: Plan = { samples: 5, sampleMs: 60, curves: false };
+export const FULL: Plan = { samples: 15, sampleMs: 200, curves: true };
+
+/** Calls `run` until a sample's time is over. @returns microseconds per call */
+export function timeSync(plan: Plan, run: () => void): number {
+  const start = performance.now();
+  let calls = 0;
+  let now = start;
+  do {
+    run();
+    calls++;
+    now = performance.now();
+  } while (now - start < plan.sampleMs);
+  return ((now - start) / calls) * 1000;
+}
+
+/** The same for something asynchronous; looks at the clock once in `batch` calls. */
+export async function timeAsync(plan: Plan, run: () => Promise<void>, batch = 16): Promise<number> {
+  const start = performance.now();
+  let calls = 0;
+  let now = start;
+  do {
+    for (let i = 0; i < batch; i++) await run();
+    calls += batch;
+    now = performance.now();
+  } while (now - start < plan.sampleMs);
+  return ((now - start) / calls) * 1000;
+}
