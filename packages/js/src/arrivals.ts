@@ -56,6 +56,8 @@ export class Arrivals {
   }
 
   waitMs(): number[] {
-    return Array.from(this.#waitMs);
+    const ms: number[] = [];
+    for (let i = 0; i < this.#waitMs.length; i++) ms.push(this.#waitMs[i]!);
+    return ms;
   }
 }

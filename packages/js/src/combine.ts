@@ -13,7 +13,7 @@ import type { RankContext } from "./context.js";
 import type { Lane } from "./lane.js";
 import { PhaseWait } from "./phase.js";
 import { passCombineFlags, spoilCombine, takeCombine } from "./receive.js";
-import { settle, settleSync } from "./settle.js";
+import { settle, settleSync, throwFailure } from "./settle.js";
 import { tensorAt } from "./tensors.js";
 
 export interface CombineParts {
@@ -98,7 +98,9 @@ export class JsCombine implements Combine<CpuTensor> {
   }
 
   async ready(options?: ReadyOptions): Promise<void> {
-    await settle(this.#context, this.#phase, options);
+    const waiting = settle(this.#context, this.#phase, options);
+    if (waiting) await waiting;
+    throwFailure(this.#context, this.#phase);
     this.#shown = true;
   }
 

@@ -18,8 +18,15 @@ import type { Lane, RoundInFlight } from "./lane.js";
 import { PhaseWait } from "./phase.js";
 import { spoilDispatch, takeDispatch } from "./receive.js";
 import type { DroppedEntries } from "./routing.js";
-import { settle, settleSync } from "./settle.js";
+import { settle, settleSync, throwFailure } from "./settle.js";
 import { tensorAt } from "./tensors.js";
+
+/** A sum; `reduce()` of a typed array costs more than the rest of an idle rank's report. */
+export function total(counts: Int32Array): number {
+  let sum = 0;
+  for (let i = 0; i < counts.length; i++) sum += counts[i]!;
+  return sum;
+}
 
 export interface DispatchParts {
   readonly context: RankContext;
@@ -105,7 +112,10 @@ export class JsDispatch implements Dispatch<CpuTensor>, RoundInFlight {
   }
 
   async ready(options?: ReadyOptions): Promise<DispatchReport> {
-    await settle(this.#parts.context, this.#phase, options);
+    const { context } = this.#parts;
+    const waiting = settle(context, this.#phase, options);
+    if (waiting) await waiting;
+    throwFailure(context, this.#phase);
     return this.#show();
   }
 
@@ -157,7 +167,7 @@ export class JsDispatch implements Dispatch<CpuTensor>, RoundInFlight {
       round,
       lane: lane.index,
       tokensSent,
-      tokensReceived: lane.recvCounts.reduce((sum, count) => sum + count, 0),
+      tokensReceived: total(lane.recvCounts),
       droppedEntries: dropped,
       waitMs: lane.arrivals.waitMs(),
     };

@@ -19,7 +19,7 @@ import {
   type WorkspacePlan,
 } from "@moe-a2a/core";
 import type { RankContext } from "./context.js";
-import { JsDispatch } from "./dispatch.js";
+import { JsDispatch, total } from "./dispatch.js";
 import type { Lane } from "./lane.js";
 import { payloadOffsets } from "./payload-layout.js";
 import { resetRank } from "./reset.js";
@@ -88,7 +88,7 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
 
     const round = lane.nextRound;
     const offsets = payloadOffsets(context.layout, lane, round, { ranks: context.config.epSize, ...checked });
-    const tokensSent = lane.sendCounts.reduce((sum, count) => sum + count, 0);
+    const tokensSent = total(lane.sendCounts);
     const dispatch = new JsDispatch({ context, lane, round, checked, offsets, dropped, tokensSent });
     lane.current = dispatch;
     lane.nextRound = round + 1;

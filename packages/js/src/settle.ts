@@ -7,20 +7,27 @@ import { waitFor } from "./wait.js";
 const TURN_MS = 5;
 let lastTurn = 0;
 
-/** Lets the event loop take a turn, unless it has had one lately. */
+/** Lets the event loop take a turn. */
 async function breathe(): Promise<void> {
-  if (performance.now() - lastTurn < TURN_MS) return;
   await new Promise((resolve) => setImmediate(resolve));
   lastTurn = performance.now();
 }
 
-/** Waits for a phase without blocking. @throws (rejects) its error, or the signal's reason */
-export async function settle(context: RankContext, phase: PhaseWait, options?: ReadyOptions): Promise<void> {
-  const signal = checkSignal(context.rank, options?.signal);
+/**
+ * Waits for a phase without blocking.
+ *
+ * @returns undefined where there is nothing to wait for: most rounds of idle ranks are over by then, and every promise costs
+ * @throws (rejects) the signal's reason
+ */
+export function settle(
+  context: RankContext,
+  phase: PhaseWait,
+  options: ReadyOptions | undefined,
+): Promise<void> | undefined {
+  const signal = options === undefined ? undefined : checkSignal(context.rank, options.signal);
   if (signal?.aborted) throw signal.reason;
-  if (phase.poll()) await breathe();
-  else await waitFor(phase, context.group.bell, signal);
-  throwFailure(context, phase);
+  if (!phase.poll()) return waitFor(phase, context.group.bell, signal);
+  return performance.now() - lastTurn < TURN_MS ? undefined : breathe();
 }
 
 /** Waits for a phase, blocking the thread. @throws its error; STATE where ranks share the thread */
@@ -39,7 +46,8 @@ export function settleSync(context: RankContext, phase: PhaseWait, call: string)
   throwFailure(context, phase);
 }
 
-function throwFailure(context: RankContext, phase: PhaseWait): void {
+/** @throws the error of a phase that has failed */
+export function throwFailure(context: RankContext, phase: PhaseWait): void {
   if (!phase.error) return;
   if (context.failure) context.failure.told = true;
   throw phase.error;

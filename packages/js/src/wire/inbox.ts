@@ -19,11 +19,19 @@ interface Arriving {
   readonly finish: () => void;
 }
 
+/** The phase that a peer has begun last in a lane. */
+interface Begun {
+  generation: number | undefined;
+  round: number;
+}
+
 /** Does in this rank's window what peers would have stored there, had they seen it. */
 export class Inbox {
   readonly #context: RankContext;
   /** By rank, then by lane. */
   readonly #arriving: (Arriving | undefined)[][];
+  /** By phase, then by rank and lane. */
+  readonly #begun: { readonly [phase in "dispatch" | "combine"]: readonly (readonly Begun[])[] };
   /** By rank, the number of the next reset that it can join. */
   readonly meetings: number[];
 
@@ -31,6 +39,9 @@ export class Inbox {
     const { epSize } = context.config;
     this.#context = context;
     this.#arriving = Array.from({ length: epSize }, () => [undefined, undefined]);
+    const begun = () =>
+      Array.from({ length: epSize }, () => [0, 1].map(() => ({ generation: undefined, round: 0 })));
+    this.#begun = { dispatch: begun(), combine: begun() };
     this.meetings = new Array<number>(epSize).fill(0);
   }
 
@@ -76,6 +87,7 @@ export class Inbox {
     const context = this.#context;
     const head = readDispatch(reader, context.config, LIMITS.payloads);
     const { round, generation, maxTokens, rowBytes, statsLength, count } = head;
+    this.#checkOrder("dispatch", from, head);
     const lane = context.lanes[head.lane]!;
     const ranks = context.config.epSize;
     const offsets = payloadOffsets(context.layout, lane, round, { ranks, maxTokens, rowBytes });
@@ -93,6 +105,7 @@ export class Inbox {
     const context = this.#context;
     const head = readCombine(reader, context.config);
     const { round, generation, rowBytes, count } = head;
+    this.#checkOrder("combine", from, head);
     const lane = context.lanes[head.lane]!;
     const places = [
       { at: lane.resultsAt(from, context.config.maxTokensPerRank * rowBytes), bytes: count * rowBytes },
@@ -100,6 +113,35 @@ export class Inbox {
     const notice = { round, generation, checked: head };
     const finish = (): void => storeCombineNotice(context, lane, context.own, from, notice);
     this.#begin(from, head.lane, generation, places, finish, reader.rest());
+  }
+
+  /**
+   * Where rows go follows from what their sender says of the round. One that says several things, or is in rounds that
+   * it cannot have come to, could write over what others have sent.
+   *
+   * @throws MalformedMessage for a phase that the sender has begun already, that waits for this rank, or that it has no part in
+   */
+  #checkOrder(
+    phase: "dispatch" | "combine",
+    from: number,
+    {
+      lane,
+      generation,
+      round,
+    }: { readonly lane: number; readonly generation: number; readonly round: number },
+  ): void {
+    if (generation !== this.#current) return;
+    const begun = this.#begun[phase][from]![lane]!;
+    if (begun.generation === generation && ((round - begun.round) | 0) <= 0) {
+      throw new MalformedMessage("a round that was begun before");
+    }
+    begun.generation = generation;
+    begun.round = round;
+    const { state, failure, isActive, lanes } = this.#context;
+    // Others may start a generation before this rank does, or without it. Nothing of it is handed out here until then.
+    if (state === "resetting" || failure) return;
+    const last = lanes[lane]!.nextRound - (phase === "combine" ? 1 : 0);
+    if (isActive[from] === 0 || ((round - last) | 0) > 0) throw new MalformedMessage("a round out of turn");
   }
 
   #begin(
