@@ -102,13 +102,17 @@ const VERDICT = {
   details: { phase: "dispatch", round: 3, missingRanks: [2], kind: "timeout" },
 };
 
-/** A message as a rank may send it, or nearly so. */
-function message(next: (limit: number) => number): { type: number; body: Buffer } {
+/** A message as a rank may send it in a generation and near a round, or nearly so. */
+function message(
+  next: (limit: number) => number,
+  current: number,
+  nextRound: number,
+): { type: number; body: Buffer } {
   const odd = (limit: number): number =>
     next(20) > 0 ? next(limit + 1) : ([-1, limit + 1, 2 ** 31 - 1, -(2 ** 31)][next(4)] as number);
   const bytes = (limit: number): Buffer => Buffer.alloc(next(limit + 1), 1 + next(255));
-  const round = [next(4), 2 ** 31 - 2 + next(4), next(2 ** 32)][next(3)]!;
-  const [lane, generation] = [odd(1), next(8) > 0 ? 0 : next(3)];
+  const round = next(20) > 0 ? nextRound - next(4) : next(2 ** 32);
+  const [lane, generation] = [odd(1), next(8) > 0 ? current : current + next(3) - 1];
   switch (next(12)) {
     case 0:
     case 1:
@@ -145,7 +149,7 @@ function message(next: (limit: number) => number): { type: number; body: Buffer 
         ),
       };
     case 8:
-      return { type: MESSAGE.generation, body: encodeWords([next(20) > 0 ? -next(3) : 1]) };
+      return { type: MESSAGE.generation, body: encodeWords([current + (next(20) > 0 ? -next(3) : 1)]) };
     case 9:
       return { type: MESSAGE.closed, body: bytes(4) };
     case 10:
@@ -176,11 +180,15 @@ describe("the inbox", () => {
       const before = new Uint8Array(bytes.length);
       for (let batch = 0; batch < 20; batch++) {
         const from = 1 + next(RANKS - 1);
-        // What has left this rank out would make all that follows stale.
-        words[context.control.generation] = 0;
+        // Another generation, in which rounds begin anew and this rank is not left out.
+        const generation = batch - 10;
+        words[context.control.generation] = generation;
+        context.generation = generation;
+        const nextRound = 2 ** 31 - 10 + batch;
+        for (const lane of context.lanes) lane.nextRound = nextRound;
         before.set(bytes);
         for (let i = 0; i < 20; i++) {
-          const { type, body } = message(next);
+          const { type, body } = message(next, generation, nextRound);
           try {
             receive(from, type, next(3) === 0 ? mutate(body, next) : body);
             outcomes.taken++;
@@ -192,11 +200,39 @@ describe("the inbox", () => {
         const outside = bytes.findIndex((byte, at) => byte !== before[at] && regions[from]![at] === 0);
         expect([seed, outside]).toEqual([seed, -1]);
         // What it keeps of failures can be read.
-        readAbortRecord(context.own, layout, context.control, [1, 2, 3], 0);
+        readAbortRecord(context.own, layout, context.control, [1, 2, 3], generation);
       }
     }
     // Both happen often, or the messages say nothing.
     expect(Math.min(outcomes.taken, outcomes.refused)).toBeGreaterThan((seeds * 400) / 10);
+  });
+
+  it("takes one dispatch and one combine of a round, of whom it concerns, in turn", () => {
+    const { context, receive } = rankZero();
+    const shape = { maxTokens: 1, rowBytes: [8], statsLength: 0 };
+    const dispatch = (from: number, round: number, generation = 0) =>
+      receive(from, MESSAGE.dispatch, encodeDispatch(0, generation, round, shape, 0));
+    const combine = (from: number, round: number) =>
+      receive(from, MESSAGE.combine, encodeCombine(0, 0, round, { hiddenSize: 1, dtype: "float32" }, 0));
+    dispatch(1, 0);
+    expect(() => dispatch(1, 0)).toThrowError(MalformedMessage);
+    expect(() => dispatch(1, 1)).toThrowError(/out of turn/);
+    // Its results follow this rank's own dispatch.
+    expect(() => combine(2, 0)).toThrowError(/out of turn/);
+    context.lanes[0]!.nextRound = 1;
+    combine(1, 0);
+    expect(() => combine(1, 0)).toThrowError(/begun before/);
+    dispatch(2, 1);
+    expect(() => dispatch(2, 2 ** 31)).toThrowError(MalformedMessage);
+    // What a rank that is left out still sends is of another generation.
+    context.isActive[3] = 0;
+    dispatch(3, 1, 5);
+    expect(() => dispatch(3, 1)).toThrowError(/out of turn/);
+    // Rounds that a reset has given up may be behind those that follow, in its own generation.
+    context.own.words[context.control.generation] = 1;
+    context.state = "resetting";
+    dispatch(1, 40, 1);
+    expect(() => dispatch(1, 40, 1)).toThrowError(/begun before/);
   });
 
   it("takes rows of one generation whole or not at all", () => {
@@ -212,6 +248,7 @@ describe("the inbox", () => {
     const flag = (): number => words[lane.flag("dispatch", 1)]!;
     words[lane.flag("dispatch", 1)] = -1;
     // Begun before the generation that they name, or ended after it.
+    context.state = "resetting";
     begin(0, 1);
     words[context.control.generation] = 1;
     end();
