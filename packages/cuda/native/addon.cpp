@@ -41,6 +41,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : env_(env), waiter_(env) {
                            InstanceMethod("closeRank", &Addon::CloseRank),
                            InstanceMethod("openShare", &Addon::OpenShare),
                            InstanceMethod("shareWindows", &Addon::ShareWindows),
+                           InstanceMethod("lookForPeers", &Addon::LookForPeers),
                            InstanceMethod("stopShare", &Addon::StopShare),
                            InstanceMethod("sharedWindows", &Addon::SharedWindows),
                            InstanceMethod("addresses", &Addon::Addresses),

@@ -63,6 +63,7 @@ class Addon : public Napi::Addon<Addon> {
   // Windows of ranks in other processes.
   Napi::Value OpenShare(const Napi::CallbackInfo &info);
   Napi::Value ShareWindows(const Napi::CallbackInfo &info);
+  Napi::Value LookForPeers(const Napi::CallbackInfo &info);
   Napi::Value StopShare(const Napi::CallbackInfo &info);
   Napi::Value SharedWindows(const Napi::CallbackInfo &info);
 

@@ -51,6 +51,17 @@ Napi::Value Addon::StopShare(const Napi::CallbackInfo &info) {
   return info.Env().Undefined();
 }
 
+// Masks of the ranks in other processes that have closed, and of those that are lost.
+Napi::Value Addon::LookForPeers(const Napi::CallbackInfo &info) {
+  Rank &rank = rankOf(info);
+  // While a thread of its own works on the rank, nobody waits for peers.
+  if (rank.isOpen()) rank.lines.look();
+  auto result = Napi::BigUint64Array::New(info.Env(), 2);
+  result.Data()[0] = rank.isOpen() ? rank.lines.closed() : 0;
+  result.Data()[1] = rank.isOpen() ? rank.lines.lost() : 0;
+  return result;
+}
+
 // Window addresses of all ranks in this process, after shareWindows().
 Napi::Value Addon::SharedWindows(const Napi::CallbackInfo &info) {
   const Rank &rank = openRankOf(info);

@@ -37,7 +37,8 @@ class Session {
         bytes_(bytes),
         fd_(fd),
         fetches_(peers.size()),
-        gifts_(peers.size()) {
+        gifts_(peers.size()),
+        lines_(peers.size()) {
     for (size_t r = 0; r < peers.size(); r++) {
       if (static_cast<int>(r) != rank) toServe_ |= uint64_t{1} << r;
     }
@@ -47,6 +48,7 @@ class Session {
   uint64_t missing() const { return toServe_ | toFetch_; }
   uint64_t gone() const { return gone_; }
   std::vector<Gift> takeGifts() { return std::move(gifts_); }
+  std::vector<PeerLine> takeLines() { return std::move(lines_); }
 
   // Does what can be done now, or within `patience`.
   void turn(milliseconds patience) {
@@ -55,7 +57,7 @@ class Session {
     }
     waitForAny(patience);
     acceptAll();
-    std::erase_if(callers_, [this](Descriptor &caller) { return isServed(caller.get()); });
+    std::erase_if(callers_, [this](Descriptor &caller) { return isServed(caller); });
     for (size_t r = 0; r < peers_.size(); r++) {
       if (fetches_[r].socket.isOpen()) fetch(r);
     }
@@ -101,20 +103,22 @@ class Session {
       if (error == EAGAIN) return;
       // Out of descriptors, perhaps: the caller waits in the queue.
       if (error != 0 && error != ECONNABORTED && error != EINTR) acceptNotBefore_ = Clock::now() + kAgain;
-      if (error != 0 || !isOfSameUser(caller.get()) || isServed(caller.get())) continue;
+      if (error != 0 || !isOfSameUser(caller.get()) || isServed(caller)) continue;
       if (callers_.size() >= kMostCallers) callers_.pop_front();
       callers_.push_back(std::move(caller));
     }
   }
 
-  // True where nothing more is to be said to a caller.
-  bool isServed(int socket) {
+  // True where nothing more is to be said to a caller. One that got its gift is held on to.
+  bool isServed(Descriptor &caller) {
     Hello hello;
-    const Heard heard = hearHello(socket, &hello);
+    const Heard heard = hearHello(caller.get(), &hello);
     if (heard == Heard::kNothing) return false;
     const bool isRank = hello.rank >= 0 && hello.rank < static_cast<int>(peers_.size()) && hello.rank != rank_;
     if (heard == Heard::kWrong || !areEqual(hello.token, token_) || !isRank) return true;
-    if (give(socket, peers_[hello.rank].token, bytes_, fd_) == 0) toServe_ &= ~(uint64_t{1} << hello.rank);
+    if (give(caller.get(), peers_[hello.rank].token, bytes_, fd_) != 0) return true;
+    toServe_ &= ~(uint64_t{1} << hello.rank);
+    lines_[hello.rank].held = std::move(caller);
     return true;
   }
 
@@ -124,7 +128,7 @@ class Session {
     const Heard heard = takeGift(fetches_[r].socket.get(), &token, &gift);
     if (heard == Heard::kNothing) return;
     if (heard == Heard::kWrong || !areEqual(token, token_)) return tryAgain(r);
-    fetches_[r].socket.reset();
+    lines_[r].watched = std::move(fetches_[r].socket);
     gifts_[r] = std::move(gift);
     toFetch_ &= ~(uint64_t{1} << r);
   }
@@ -137,6 +141,7 @@ class Session {
   const int fd_;
   std::vector<Fetch> fetches_;
   std::vector<Gift> gifts_;
+  std::vector<PeerLine> lines_;
   std::deque<Descriptor> callers_;
   Clock::time_point acceptNotBefore_{};
   uint64_t toServe_ = 0;
@@ -160,12 +165,12 @@ FdExchange::Outcome FdExchange::run(int rank, const std::vector<Peer> &peers, co
   Session session(listener.get(), rank, peers, token_, bytes, fd);
   while (session.missing() != 0) {
     const auto left = std::chrono::ceil<milliseconds>(end - Clock::now());
-    if (isStopped_) return {End::kStopped, session.missing(), {}};
-    if (session.gone() != 0) return {End::kGone, session.gone(), {}};
-    if (left <= milliseconds::zero()) return {End::kTimeout, session.missing(), {}};
+    if (isStopped_) return {End::kStopped, session.missing(), {}, {}};
+    if (session.gone() != 0) return {End::kGone, session.gone(), {}, {}};
+    if (left <= milliseconds::zero()) return {End::kTimeout, session.missing(), {}, {}};
     session.turn(std::min(left, kLook));
   }
-  return {End::kDone, 0, session.takeGifts()};
+  return {End::kDone, 0, session.takeGifts(), session.takeLines()};
 }
 
 }  // namespace moe_a2a_addon

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "fd_messages.hpp"
+#include "peer_lines.hpp"
 
 namespace moe_a2a_addon {
 
@@ -31,6 +32,8 @@ class FdExchange {
     uint64_t missing = 0;
     // By rank; this rank's own is empty.
     std::vector<Gift> gifts;
+    // By rank, what stays open between this rank and each other; only where all is done.
+    std::vector<PeerLine> lines;
   };
 
   // Makes a name and a token, and listens: the others may come from now on. 0, or an errno.
@@ -44,7 +47,7 @@ class FdExchange {
   /*
    * Gives `bytes` and `fd` (-1: none) to every other rank, and takes what they give. `peers` are all ranks, this one
    * too; at most 64. Blocks, at most for `timeout`. Whoever else comes is turned away and does not change that. No
-   * socket is left open.
+   * socket is left open but those of the lines.
    */
   Outcome run(int rank, const std::vector<Peer> &peers, const std::vector<uint8_t> &bytes, int fd,
               std::chrono::milliseconds timeout);

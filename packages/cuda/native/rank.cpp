@@ -48,6 +48,7 @@ int32_t Rank::close(bool announce) {
   if (handle_ != nullptr) {
     note(moe_a2a_stop(handle_, 1));
     if (announce) note(moe_a2a_announce_close(handle_));
+    if (announce) lines.sayGoodbye();
     note(moe_a2a_drain(handle_));
     if (sharedCopyStream_) note(moe_a2a_stream_synchronize(device, sharedCopyStream_));
     for (const uint64_t stream : {laneStreams_[1], copyStream_}) {
@@ -64,6 +65,7 @@ int32_t Rank::close(bool announce) {
   }
   if (exchange) exchange->close();
   releaseImported();
+  lines = PeerLines();
   if (joined_) WindowStore::instance().leave(key, device, window);
   joined_ = false;
   return first;

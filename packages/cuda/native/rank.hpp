@@ -87,6 +87,8 @@ class Rank {
   std::unique_ptr<FdExchange> exchange;
   // Of all ranks, by rank, as shareWindows() mapped them; empty before.
   std::vector<uint64_t> windows;
+  // To ranks in other processes, once shareWindows() is done.
+  PeerLines lines;
 
   // Tensors given back while a thread of its own works on this rank.
   std::vector<uint64_t> deferred;

@@ -45,9 +45,10 @@ TaskResult Rank::shareWindows(const std::vector<FdExchange::Peer> &peers, std::c
   std::vector<uint8_t> bytes(sizeof handle);
   static_assert(sizeof handle <= Gift::kMaxBytes);
   std::memcpy(bytes.data(), &handle, sizeof handle);
-  const FdExchange::Outcome outcome = exchange->run(options.rank, peers, bytes, own.get(), timeout);
+  FdExchange::Outcome outcome = exchange->run(options.rank, peers, bytes, own.get(), timeout);
   own.reset();
   if (outcome.end != FdExchange::End::kDone) return failureOf(options.rank, outcome, timeout);
+  lines = PeerLines(std::move(outcome.lines));
   return importWindows(outcome.gifts);
 }
 

@@ -71,6 +71,8 @@ export interface Native {
    * them. Where ranks do not come, `listen()` is told a {@link ShareError}.
    */
   shareWindows(rank: number, names: readonly string[], tokens: Uint8Array, timeoutMs: number): Token;
+  /** Masks of the ranks in other processes that have closed, and of those that ended without; never blocks. */
+  lookForPeers(rank: number): BigUint64Array;
   /** Has `shareWindows()` fail soon. */
   stopShare(rank: number): void;
   /** After `shareWindows()`: the windows of all ranks by their addresses in this process, for `connectRank()`. */

@@ -21,6 +21,8 @@ export interface CudaIntroduction extends Introduction {
   readonly words: ArrayBufferLike | undefined;
 }
 
+const NOBODY = { closed: 0n, lost: 0n } as const;
+
 /** The other ranks of an instance, as far as the host knows of them. */
 export class Peers {
   readonly rank: number;
@@ -31,6 +33,8 @@ export class Peers {
   readonly #group: GroupInternals;
   readonly #instance: number;
   readonly #words: PeerWords;
+  /** Ranks in other processes that have ended, as masks. */
+  #look: () => { readonly closed: bigint; readonly lost: bigint } = () => NOBODY;
 
   private constructor(
     group: GroupInternals,
@@ -86,6 +90,11 @@ export class Peers {
     });
   }
 
+  /** Has {@link departure} also ask `look`, which knows without the event loop who has ended. */
+  watch(look: () => { readonly closed: bigint; readonly lost: bigint }): void {
+    this.#look = look;
+  }
+
   /** Has the other ranks' `create()` fail as this one's does. */
   giveUpWindows(error: MoeA2AError): void {
     this.#group.gatherings.giveUp(this.#windowsKey, error);
@@ -95,7 +104,10 @@ export class Peers {
   departure(peer: number): MissingKind | undefined {
     const state = this.#group.peerState(peer);
     if (state === "lost" || state === "closed") return state;
-    return this.#words.hasClosed(peer) ? "closed" : undefined;
+    if (this.#words.hasClosed(peer)) return "closed";
+    const { closed, lost } = this.#look();
+    if ((closed >> BigInt(peer)) & 1n) return "closed";
+    return (lost >> BigInt(peer)) & 1n ? "lost" : undefined;
   }
 
   /** Generation of this rank, which resets of others raise too. */

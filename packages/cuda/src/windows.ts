@@ -48,6 +48,10 @@ async function mapWindows(
   } catch (error) {
     throw missingRanks(error, rank, introductions.length, timeoutMs);
   }
+  peers.watch(() => {
+    const [closed, lost] = native.lookForPeers(id);
+    return { closed: closed!, lost: lost! };
+  });
   const devices = introductions.map(({ device }, r) => (r === rank ? device : ELSEWHERE));
   return { addresses: native.sharedWindows(id), devices: Int32Array.from(devices) };
 }

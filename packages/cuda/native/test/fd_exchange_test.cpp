@@ -115,6 +115,23 @@ void withoutDescriptor() {
   }
 }
 
+void linesTell() {
+  World world(3);
+  auto outcomes = world.runAll(upTo(3), 10'000);
+  std::vector<PeerLines> lines;
+  for (auto &outcome : outcomes) lines.emplace_back(std::move(outcome.lines));
+  const auto told = [&](int r, uint64_t closed, uint64_t lost) {
+    lines[r].look();
+    return lines[r].closed() == closed && lines[r].lost() == lost;
+  };
+  for (int r = 0; r < 3; r++) expect(told(r, 0, 0), "nobody has left");
+  lines[1].sayGoodbye();
+  lines[1] = PeerLines();
+  lines[2] = PeerLines();
+  expect(told(0, 2, 4), "who said goodbye has closed, who did not is lost");
+  expect(told(0, 2, 4), "also when asked again");
+}
+
 bool endsWell(pid_t child) {
   int status = -1;
   return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
@@ -346,6 +363,7 @@ int main() {
   } tests[] = {{"secrets", secrets},
                {"threads", threadsShare},
                {"no descriptor", withoutDescriptor},
+               {"lines", linesTell},
                {"processes", processesShare},
                {"wrong token", wrongToken},
                {"a rank that never comes", neverComes},
