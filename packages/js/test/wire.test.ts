@@ -18,7 +18,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { type JsCreateOptions, jsBackend } from "../src/index.js";
 import { encodeDispatch, encodeFailure, encodeWords, MESSAGE } from "../src/wire/messages.js";
 import { expectNoUnhandledRejections } from "./unhandled.js";
-import { exactRound, smallConfig } from "./world.js";
+import { dispatchIds, exactRound, smallConfig } from "./world.js";
 
 expectNoUnhandledRejections();
 
@@ -307,5 +307,37 @@ describe("a peer that lies", () => {
       if (!isEarly) void telling();
       await resetting;
     }
+  });
+});
+
+describe("two ranks that lose one another", () => {
+  it("fail for all, and a rank that hears both goes on with either", async () => {
+    const groups = await groupsOf(3);
+    const config = smallConfig(3, { timeoutMs: 60_000 });
+    const a2as = await Promise.all(groups.map((group) => jsBackend.create(config, group)));
+    await exactRound(a2as);
+    // Rank 1 tells rank 0 what nobody gathers; rank 2 does not look at it.
+    const { gatherings } = groupInternalsOf(groups[1]!)!;
+    void gatherings.gather("exchange:k#0", 5, { ...gatherOptions, ranks: [0, 1] }).catch(() => {});
+    const lostOne = { kind: "lost", missingRanks: [1] };
+    await expect(groups[0]!.exchange("k", Uint8Array.of(0))).rejects.toMatchObject(lostOne);
+    const waits = await Promise.allSettled(a2as.map((a2a) => dispatchIds(a2a, [0, 4, 8]).ready()));
+    const lost = (missingRanks: unknown) => ({
+      status: "rejected",
+      reason: expect.objectContaining({ code: "ERR_MOE_A2A_PEER_TIMEOUT", kind: "lost", missingRanks }),
+    });
+    expect(waits.slice(0, 2)).toEqual([lost([1]), lost([0])]);
+    // It may have heard from both before they noticed.
+    if (waits[2]!.status === "rejected") expect([[lost([0])], [lost([1])]]).toContainEqual([waits[2]]);
+    await expect(a2as[0]!.reset()).rejects.toMatchObject(lostOne);
+    const rest = [a2as[0]!, a2as[2]!];
+    await Promise.all(rest.map((a2a) => a2a.reset({ activeRanks: [0, 2] })));
+    for (let round = 0; round < 3; round++) await exactRound(rest);
+    // Rank 1 has heard from rank 2 that it is left out; with that one alone it may go on.
+    expect(() => dispatchIds(a2as[1]!, [0])).toThrowError(expect.objectContaining({ state: "leftOut" }));
+    const others = [a2as[1]!, a2as[2]!];
+    await Promise.all(others.map((a2a) => a2a.reset({ activeRanks: [1, 2] })));
+    await exactRound(others);
+    expect(() => dispatchIds(a2as[0]!, [0])).toThrowError(expect.objectContaining({ state: "leftOut" }));
   });
 });
