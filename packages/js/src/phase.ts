@@ -93,6 +93,8 @@ export class PhaseWait {
 
   #finish(): void {
     const { context, lane, complete } = this.#parts;
+    // A peer that has left may not have taken its rows; their memory is the caller's again all the same.
+    context.wire.release(lane);
     complete();
     // What a reset that left this rank out let others overwrite meanwhile must not pass as good. The read-modify-write
     // keeps the reads of complete() before this one, which a plain atomic load would not.

@@ -86,9 +86,9 @@ const DISPATCH_HEAD = 8 * 4;
 const LARGE = 3_000_001;
 
 /** A dispatch of one row, for rank 1, far larger than what a socket takes at once. */
-function sendLarge(a2a: MoeAllToAll<CpuTensor>) {
-  const payload = tensor("uint8", [1, LARGE]);
-  payload.data.set(Buffer.alloc(LARGE, "a row that stays as it was;"));
+function sendLarge(a2a: MoeAllToAll<CpuTensor>, bytes = LARGE) {
+  const payload = tensor("uint8", [1, bytes]);
+  payload.data.set(Buffer.alloc(bytes, "a row that stays as it was;"));
   const dispatch = a2a.dispatch({
     numLocalTokens: 1,
     tokenSelectedExperts: tensor("int32", [1, 1], [4]),
@@ -121,6 +121,21 @@ describe("rows that peers have not taken yet", () => {
     expect(rowsOf(both.received, DISPATCH_HEAD).equals(expected)).toBe(true);
     await expect(dispatch.ready()).rejects.toMatchObject({ code: expect.stringMatching(/ABORTED|STATE/) });
     await sleep(1);
+  });
+
+  it("are sent as they were though their peer has left, for which ready() does not wait", async () => {
+    const bytes = 20 * LARGE;
+    const { a2a, received, channel } = await pair({ ...large, maxDispatchBytesPerToken: bytes });
+    const { dispatch, payload, expected } = sendLarge(a2a, bytes);
+    const head = { maxTokens: 1, rowBytes: [bytes], statsLength: 0 };
+    channel.send(0, MESSAGE.dispatch, encodeDispatch(0, 0, 0, head, 0));
+    channel.send(0, MESSAGE.closed, Buffer.alloc(0));
+    await dispatch.ready();
+    expect(rowsOf(received, DISPATCH_HEAD).length).toBeLessThan(bytes);
+    payload.data.fill(0xee);
+    structuredClone(payload.data.buffer, { transfer: [payload.data.buffer as ArrayBuffer] });
+    await until(() => received.reduce((sum, { body }) => sum + body.length, 0) > bytes);
+    expect(rowsOf(received, DISPATCH_HEAD).equals(expected)).toBe(true);
   });
 
   it("are zeros where their memory was transferred away too early, and nothing of this process", async () => {
