@@ -125,7 +125,7 @@ describe("a process group", () => {
 
   async function groupAndPeer(): Promise<[ProcessGroup, Socket]> {
     const [near, far] = await ends();
-    return [new ProcessGroup(0, [undefined, new Link(near, 2 ** 16)]), far];
+    return [new ProcessGroup(0, [undefined, new Link(near, 2 ** 16)], () => {}), far];
   }
 
   it.each<[string, Buffer]>([

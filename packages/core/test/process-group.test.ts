@@ -212,6 +212,12 @@ describe("process group", () => {
     const { ranks } = await joined(3, options);
     const results = ranks.map((rank, r) => rank.call("exchange", { key: "k", value: `${r}` }));
     for (const result of await Promise.all(results)) expect(result).toEqual(["0", "1", "2"]);
+    await Promise.all(ranks.map((rank) => rank.call("close")));
+    expect(await readdir(path)).toEqual([]);
+    const { ranks: again } = await joined(2, { ...options, size: 2 });
+    // Ends by itself, without closing.
+    await again[0]!.call("disconnect");
+    await once(again[0]!.child, "exit");
     expect(await readdir(path)).toEqual([]);
   });
 
@@ -397,6 +403,37 @@ describe("joinProcessGroup()", () => {
       expect(values.flat().map(([value]) => value)).toEqual(new Array(9).fill(i));
       await Promise.all(groups.map((group) => group.close()));
     }
+  });
+
+  it("makes another group at the address of one that is still open, whoever comes first", async () => {
+    const { ranks, options } = await joined(3);
+    // Ranks other than 0 first: rank 0 has the earlier group, and sends them away for the moment.
+    const early = ranks.slice(1).map((r, i) => r.call("join", { options: { ...options, rank: i + 1 } }));
+    await sleep(300);
+    const last = ranks[0]!.call("join", { options: { ...options, rank: 0 } });
+    expect(await Promise.all([last, ...early])).toEqual(ranks.map((_, rank) => ({ rank, size: 3 })));
+    const values = ranks.map((r, rank) => r.call("exchange", { key: "k", value: `${rank}` }));
+    expect(await Promise.all(values)).toEqual(ranks.map(() => ["0", "1", "2"]));
+  });
+
+  it("refuses a rank that was lost and has started again, with the reason", async () => {
+    const { ranks, options } = await joined(3);
+    ranks[2]!.child.kill("SIGKILL");
+    await expect(ranks[0]!.call("exchange", { key: "k", value: "0" })).rejects.toMatchObject({
+      kind: "lost",
+    });
+    const [again] = await start(1);
+    await expect(again!.call("join", { options: { ...options, rank: 2 } })).rejects.toMatchObject({
+      code: "ERR_MOE_A2A_STATE",
+      state: "lost",
+      message: expect.stringMatching(/rank 2 of this group was lost.*make a new one of all ranks/),
+    });
+    // The others are not disturbed, and the address is free once rank 0 has left.
+    await ranks[0]!.call("close");
+    await ranks[1]!.call("close");
+    const anew = [ranks[0]!, ranks[1]!, again!];
+    const groups = anew.map((r, rank) => r.call("join", { options: { ...options, rank } }));
+    expect(await Promise.all(groups)).toEqual(anew.map((_, rank) => ({ rank, size: 3 })));
   });
 
   it("gives up in the end on who proves too slowly, and on who takes nothing", async () => {

@@ -73,6 +73,11 @@ export class Door {
     return (this.#server.address() as AddressInfo).port;
   }
 
+  /** Lets the process end while nothing but this door is open. */
+  unref(): void {
+    this.#server.unref();
+  }
+
   /** Stops listening; connections that were let in stay. */
   close(): void {
     this.#closed = true;

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { isMoeA2AError, MoeA2AError } from "../../errors.js";
 import { fromVerdict } from "../../verdict.js";
 import { MalformedMessage } from "../internals.js";
@@ -21,42 +22,69 @@ import {
 } from "./messages.js";
 import { SecretRefused } from "./proof.js";
 
+/** Milliseconds after which a rank comes again, where rank 0 has an earlier group. */
+const AGAIN_MS = 100;
+
 /** A rank other than 0: reports to rank 0, lets in the ranks above it, and goes to those below. */
 export class Guest extends Joining {
   /** The ranks that rank 0 knew last. */
   #present: readonly number[] = [];
   #roster = false;
+  /** Where this rank lets in the ranks above it. */
+  #entrance: Entrance | undefined;
 
   async open(): Promise<void> {
-    const { place, secret, rank, size } = this.options;
-    let toRankZero: Socket | undefined;
     try {
-      toRankZero = await enter(place, { secret, purpose: RENDEZVOUS, signal: this.signal });
-      let entrance: Entrance | undefined;
+      await this.#report();
+    } catch (error) {
+      this.#giveUp(error, 0);
+    }
+  }
+
+  /** Goes to rank 0 and says where this rank lets others in. */
+  async #report(): Promise<void> {
+    const { place, secret, rank, size } = this.options;
+    const toRankZero = await enter(place, { secret, purpose: RENDEZVOUS, signal: this.signal });
+    try {
       // The last rank lets nobody in.
-      if (rank < size - 1) {
+      if (rank < size - 1 && !this.#entrance) {
         const purpose = `rank ${rank} ${randomBytes(16).toString("hex")}`;
         const accept = (socket: Socket): void => this.#greet(new Link(socket, MAX_JOIN_BYTES));
         const own = await openOwnDoor(place, { rank, toRankZero, secret, purpose, accept });
         this.door = own.door;
-        entrance = { place: own.place, purpose };
+        this.#entrance = { place: own.place, purpose };
       }
-      if (this.over) {
-        this.door?.close();
-        toRankZero.destroy();
-        return;
-      }
-      const link = new Link(toRankZero, MAX_JOIN_BYTES);
-      this.links[0] = link;
-      link.listen({
-        message: (type, body) => this.#message(type, body),
-        ended: () => this.fail(this.missing([0], "lost")),
-      });
-      this.#hello(link, entrance);
     } catch (error) {
-      toRankZero?.destroy();
-      this.#giveUp(error, 0);
+      toRankZero.destroy();
+      throw error;
     }
+    if (this.over) {
+      this.door?.close();
+      toRankZero.destroy();
+      return;
+    }
+    const link = new Link(toRankZero, MAX_JOIN_BYTES);
+    this.links[0] = link;
+    link.listen({
+      message: (type, body) => this.#message(type, body),
+      ended: () => this.fail(this.missing([0], "lost")),
+    });
+    this.#hello(link, this.#entrance);
+  }
+
+  /** Rank 0 is there with an earlier group. */
+  #comeAgain(): void {
+    this.links[0]?.finish();
+    this.links[0] = undefined;
+    sleep(AGAIN_MS, undefined, { signal: this.signal })
+      .then(() => this.#report())
+      .catch((error: unknown) => this.#giveUp(error, 0));
+  }
+
+  /** The ranks above this one have all come. */
+  protected override succeed(): void {
+    this.door?.close();
+    super.succeed();
   }
 
   protected override missingRanks(): number[] {
@@ -80,6 +108,7 @@ export class Guest extends Joining {
 
   #message(type: number, body: Buffer): void {
     if (type === MESSAGE.failed) this.fail(fromVerdict(readFailure(body), 0));
+    else if (type === MESSAGE.later && !this.#roster) this.#comeAgain();
     else if (type === MESSAGE.present) this.#present = readPresent(body);
     else if (type === MESSAGE.roster && !this.#roster) this.#visit(readRoster(body));
     else if (type === MESSAGE.go && this.#roster && this.links.every((l, r) => l || r === this.options.rank))

@@ -1,7 +1,8 @@
 import type { Socket } from "node:net";
 import { MoeA2AError } from "../../errors.js";
 import { fromVerdict } from "../../verdict.js";
-import { MalformedMessage } from "../internals.js";
+import type { Group } from "../group.js";
+import { groupInternalsOf, MalformedMessage } from "../internals.js";
 import { Door } from "./door.js";
 import { Joining } from "./joining.js";
 import { Link } from "./link.js";
@@ -16,16 +17,38 @@ import {
   sendFailure,
   sendJson,
 } from "./messages.js";
+import type { Place } from "./place.js";
 import { PROOF_MS } from "./proof.js";
 
 /** What a proof at rank 0's address is for. */
 export const RENDEZVOUS = "rendezvous";
+
+/** Doors of groups that are made, by where they are: a new group of this process may need the place. */
+const kept = new Map<string, Door>();
+
+// The file of a Unix socket would outlive its process.
+process.on("exit", () => {
+  for (const door of kept.values()) door.close();
+});
+
+const keyOf = (place: Place): string => JSON.stringify(place);
+
+/** Closes the door that an earlier group of this process has kept at a place. */
+async function giveWay(place: Place): Promise<void> {
+  const door = kept.get(keyOf(place));
+  if (!door) return;
+  kept.delete(keyOf(place));
+  door.close();
+  // The address is free in the next turn.
+  await new Promise((resolve) => setImmediate(resolve));
+}
 
 /** Rank 0: waits for the others, tells them of one another, and says when all are connected. */
 export class Host extends Joining {
   readonly #entrances: (Entrance | null)[] = new Array<Entrance | null>(this.options.size).fill(null);
   readonly #meshed = new Set<number>();
   #complete = false;
+  #made: Group | undefined;
 
   async open(): Promise<void> {
     const { place, secret, size } = this.options;
@@ -34,6 +57,7 @@ export class Host extends Joining {
       return;
     }
     try {
+      await giveWay(place);
       const accept = (socket: Socket): void => this.#greet(new Link(socket, MAX_JOIN_BYTES));
       this.door = await Door.open(place, { secret, purpose: RENDEZVOUS, accept });
       if (this.over) this.door.close();
@@ -49,6 +73,23 @@ export class Host extends Joining {
         ),
       );
     }
+  }
+
+  /** Keeps the door, to tell who comes late, or again, that the group has no room for it. */
+  protected override succeed(): void {
+    super.succeed();
+    void this.group.then((group) => {
+      this.#made = group;
+    });
+    if (!this.door) return;
+    this.door.unref();
+    kept.set(keyOf(this.options.place), this.door);
+  }
+
+  protected override close(): void {
+    super.close();
+    const key = keyOf(this.options.place);
+    if (kept.get(key) === this.door) kept.delete(key);
   }
 
   protected override missingRanks(): number[] {
@@ -79,6 +120,10 @@ export class Host extends Joining {
 
   #admit(hello: Hello, link: Link): void {
     const { rank, entrance } = hello;
+    if (this.over) {
+      this.#turnAway(hello, link);
+      return;
+    }
     const refusal = this.#refusal(hello);
     if (refusal) {
       // All have to know: the rank that should be there instead will not come.
@@ -118,6 +163,22 @@ export class Host extends Joining {
       `joinProcessGroup(): two processes want to be rank ${rank} of this group; each rank joins once`,
       { state: "joined" },
     );
+  }
+
+  /** A group that is made takes nobody in. A rank that was lost has started again; others come for another group. */
+  #turnAway({ rank }: Hello, link: Link): void {
+    if (!this.#made || groupInternalsOf(this.#made)?.peerState(rank) !== "lost") {
+      sendJson(link, MESSAGE.later, {});
+      link.finish();
+      return;
+    }
+    const refusal = new MoeA2AError(
+      "ERR_MOE_A2A_STATE",
+      `joinProcessGroup(): rank ${rank} of this group was lost, and a rank joins once; close the group on the ranks that ` +
+        "remain, and make a new one of all ranks",
+      { state: "lost" },
+    );
+    sendFailure(link, refusal);
   }
 
   #message(rank: number, type: number, body: Buffer): void {

@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { MoeA2AError } from "../../errors.js";
 import { missingError } from "../../verdict.js";
 import type { Group } from "../group.js";
@@ -20,6 +21,8 @@ export abstract class Joining {
   #reject: (error: unknown) => void = () => {};
 
   constructor(options: JoinOptions) {
+    // As many as there are ranks that call at the same time.
+    setMaxListeners(0, this.#abort.signal);
     this.options = options;
     this.links = new Array<Link | undefined>(options.size).fill(undefined);
     this.group = new Promise((resolve, reject) => {
@@ -53,13 +56,19 @@ export abstract class Joining {
   /** Makes the group, in this very turn: what peers send next is for it. */
   protected succeed(): void {
     this.#end();
-    this.#resolve(new ProcessGroup(this.options.rank, this.links));
+    this.#resolve(new ProcessGroup(this.options.rank, this.links, () => this.close()));
+  }
+
+  /** Lets go of what the joining has kept for the group; when that closes. */
+  protected close(): void {
+    this.door?.close();
   }
 
   /** Gives up, and tells all ranks that this one is connected to. */
   protected fail(error: unknown): void {
     if (this.over) return;
     this.#end();
+    this.close();
     for (const link of this.links) {
       if (link && error instanceof MoeA2AError) sendFailure(link, error);
       else link?.finish();
@@ -70,6 +79,5 @@ export abstract class Joining {
   #end(): void {
     clearTimeout(this.#timer);
     this.#abort.abort();
-    this.door?.close();
   }
 }

@@ -30,6 +30,8 @@ export const MESSAGE = {
   meet: 9,
   /** The sender has left something that others may gather for. */
   gone: 10,
+  /** Rank 0 of a group that is made: come again, another group may be made here. */
+  later: 12,
   /** For an instance: its number in 4 bytes, what kind of message, its body. */
   instance: 11,
 } as const;

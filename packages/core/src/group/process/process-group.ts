@@ -32,9 +32,14 @@ export class ProcessGroup implements Group {
   readonly #catchUp = new CatchUp(() => this.#received);
   #instances = 0;
   #received = 0;
+  readonly #onClose: () => void;
 
-  /** @param links by rank; none for this rank's own */
-  constructor(rank: number, links: readonly (Link | undefined)[]) {
+  /**
+   * @param links by rank; none for this rank's own
+   * @param onClose called when this rank leaves
+   */
+  constructor(rank: number, links: readonly (Link | undefined)[], onClose: () => void) {
+    this.#onClose = onClose;
     this.rank = rank;
     this.size = links.length;
     this.#links = links;
@@ -118,6 +123,7 @@ export class ProcessGroup implements Group {
     this.#states[this.rank] = "closed";
     this.#rendezvous.close();
     for (const link of this.#links) link?.close();
+    this.#onClose();
     this.#bell.ring();
   }
 }
