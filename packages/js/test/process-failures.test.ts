@@ -34,7 +34,7 @@ describe("a process that is stopped", () => {
     ["before", 0],
     ["after", 1],
   ])("%s its dispatch is named, left out, and taken back", async (_, dispatches) => {
-    const timeoutMs = 1_000;
+    const timeoutMs = 700;
     const { ranks, round, play } = await created(timeoutMs, true);
     const [a, b, c] = ranks;
     await play(ranks, 0);
@@ -80,11 +80,11 @@ describe("a process that is stopped", () => {
   it("or busy past all limits, finds what came meanwhile", async () => {
     const { ranks, round } = await created(300);
     await all(ranks, "dispatch", { ...round, round: 0 });
-    const busy = ranks[0].call("busy", { ms: 700, next: "ready" });
+    const busy = ranks[0].call("busy", { ms: 500, next: "ready" });
     expect(await all(ranks.slice(1), "ready")).toEqual([[], []]);
     expect(await busy).toEqual([]);
     await all(ranks, "combine", round);
-    const again = ranks[0].call("busy", { ms: 700, next: "combineReady" });
+    const again = ranks[0].call("busy", { ms: 500, next: "combineReady" });
     expect(await all(ranks.slice(1), "combineReady")).toEqual([[], []]);
     expect(await again).toEqual([]);
   });
@@ -93,7 +93,7 @@ describe("a process that is stopped", () => {
     const { ranks, play } = await created(5_000);
     const [a, b, c] = ranks;
     const missing = { code: "ERR_MOE_A2A_PEER_TIMEOUT", phase: "reset", missingRanks: [2] };
-    const busy = c.call("busy", { ms: 900, next: "reset" });
+    const busy = c.call("busy", { ms: 700, next: "reset" });
     const first = [a.call("reset", { timeoutMs: 300 }), b.call("reset")];
     expect(await Promise.allSettled(first)).toEqual([rejected(missing), rejected(missing)]);
     await Promise.all([busy, a.call("reset"), b.call("reset")]);
@@ -101,7 +101,7 @@ describe("a process that is stopped", () => {
 
     const { config, round } = roundsOf(2, { rowBytes: 3, hidden: 2, timeoutMs: 5_000 });
     const short = { ...config, timeoutMs: 300 };
-    const creating = c.call("busy", { ms: 900, next: "create", args: { config } });
+    const creating = c.call("busy", { ms: 700, next: "create", args: { config } });
     const absent = { code: "ERR_MOE_A2A_PEER_TIMEOUT", phase: "create", missingRanks: [2] };
     expect(await Promise.allSettled([a, b].map((rank) => rank.call("create", { config: short })))).toEqual([
       rejected(absent),
