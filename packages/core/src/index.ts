@@ -102,6 +102,7 @@ export {
   CPU,
   type CpuTensor,
   type CudaTensor,
+  copyShape,
   describe,
   isTypedArray,
   numElements,

@@ -43,9 +43,21 @@ export function byteLengthOf(dtype: DType, shape: readonly number[]): number {
   return numElements(shape) * bytesPerElement(dtype);
 }
 
-/** What is wrong with `shape`, or undefined: it must be a list of non-negative safe integers. */
+/** More are no tensor's; a list with a length of billions is not gone through, nor put into a message. */
+const MAX_DIMENSIONS = 64;
+const TOO_LONG: readonly undefined[] = Object.freeze(new Array<undefined>(MAX_DIMENSIONS + 1));
+
+/** A copy, so that what {@link shapeProblem} has checked is what is used; but none of a list too long to be a shape. */
+export function copyShape(given: unknown): unknown {
+  if (!Array.isArray(given)) return given;
+  // Spread, as slice() of a frozen array is slow: this runs for every tensor of every round.
+  return given.length > MAX_DIMENSIONS ? TOO_LONG : [...given];
+}
+
+/** What is wrong with `shape`, or undefined: it must be a list of at most 64 non-negative safe integers. */
 export function shapeProblem(shape: unknown): string | undefined {
   if (!Array.isArray(shape)) return `is ${describe(shape)}, not an array of dimensions`;
+  if (shape.length > MAX_DIMENSIONS) return `has more than ${MAX_DIMENSIONS} dimensions`;
   for (const d of shape) {
     if (!Number.isSafeInteger(d) || d < 0)
       return `has the dimension ${describe(d)}; dimensions are integers >= 0`;
@@ -73,10 +85,11 @@ export function describe(value: unknown): string {
  */
 export function tensor<D extends DType>(
   dtype: D,
-  shape: readonly number[],
+  given: readonly number[],
   data?: TypedArrayOf<D> | readonly number[] | readonly bigint[],
 ): CpuTensor<D> {
   if (!isDType(dtype)) throw argument("dtype", `tensor(): ${describe(dtype)} is not a dtype`);
+  const shape = copyShape(given) as readonly number[];
   const problem = shapeProblem(shape);
   if (problem) throw argument("shape", `tensor(): shape ${problem}`);
   const TypedArray = typedArrayOf(dtype);

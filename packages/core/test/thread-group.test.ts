@@ -170,6 +170,21 @@ describe("thread group", () => {
     expect(() => joinThreadGroup(ticket as never)).toThrowError(/takes a ticket of createThreadGroup/);
   });
 
+  it("refuses a ticket over a buffer that is none, and reads a ticket's fields once", async () => {
+    const [ticket] = createThreadGroup(1);
+    for (const bytes of [0, 3, 65, 128]) {
+      const control = new SharedArrayBuffer(bytes);
+      expect(() => joinThreadGroup({ ...ticket!, control })).toThrowError(/takes a ticket/);
+    }
+    let reads = 0;
+    const changing = Object.defineProperty({ ...ticket! }, "rank", {
+      get: () => (reads++ === 0 ? 0 : () => {}),
+    });
+    const group = joinThreadGroup(changing);
+    expect(group.rank).toBe(0);
+    await group.close();
+  });
+
   it.each([0, 65, 1.5, "2", undefined])("refuses the size %s", (size) => {
     expect(() => createThreadGroup(size as never)).toThrowError(/must be an integer from 1 to 64/);
   });

@@ -1,6 +1,7 @@
 import {
   abortedError,
   argumentError,
+  byteLengthOf,
   type CpuTensor,
   checkActiveRanks,
   checkDispatch,
@@ -61,18 +62,17 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
 
   async write(t: CpuTensor, data: TensorData): Promise<void> {
     this.#context.checkOpen("write()");
-    this.#checkHeld(t);
-    const target = t.data as Uint8Array;
-    checkTensorData(this.epRank, t, data);
-    if (target.length > 0) target.set(data as Uint8Array);
+    const held = checkTensor<CpuTensor>(this.#context.checks, "t", t, {});
+    const source = checkTensorData(this.epRank, held, data);
+    if (source.length > 0) (held.data as Uint8Array).set(source as Uint8Array);
   }
 
   async read(t: CpuTensor): Promise<TensorData> {
     this.#context.checkOpen("read()");
-    this.#checkHeld(t);
+    const { dtype, shape, data } = checkTensor<CpuTensor>(this.#context.checks, "t", t, {});
     // Always private memory, also where the tensor lies in shared memory.
-    const copy = tensorAt(new ArrayBuffer(t.data.byteLength), 0, t.dtype, t.shape).data as Uint8Array;
-    if (copy.length > 0) copy.set(t.data as Uint8Array);
+    const copy = tensorAt(new ArrayBuffer(byteLengthOf(dtype, shape)), 0, dtype, shape).data as Uint8Array;
+    if (copy.length > 0) copy.set(data as Uint8Array);
     return copy;
   }
 
@@ -149,11 +149,6 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-
-  #checkHeld(t: CpuTensor): void {
-    const shape = Array.isArray(t?.shape) ? t.shape : [];
-    checkTensor(this.#context.checks, "t", t, { shape, dims: "any" });
   }
 
   /** @throws STATE where no lane is free, or not the one asked for */

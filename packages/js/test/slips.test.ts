@@ -19,6 +19,69 @@ describe("a caller's slips", () => {
     await Promise.all([dispatch.ready(), other.ready()]);
   });
 
+  it("in lists that have a length of billions are refused at once", async () => {
+    const { a2as } = await createLocal(1);
+    const a2a = a2as[0]!;
+    const holes = Object.assign([], { length: 2 ** 32 - 1 }) as never;
+    const ids = tensor("int32", [1, 1], [0]);
+    const input = { numLocalTokens: 1, tokenSelectedExperts: ids, payloads: [ids] };
+    const refused = (argument: string) => expect.objectContaining({ code: "ERR_MOE_A2A_ARGUMENT", argument });
+    expect(() => a2a.dispatch({ ...input, payloads: holes })).toThrow(refused("payloads"));
+    const long = { ...ids, shape: holes };
+    expect(() => a2a.dispatch({ ...input, payloads: [long] })).toThrow(refused("payloads[0]"));
+    expect(() => a2a.empty("int32", holes)).toThrow(refused("shape"));
+    expect(() => tensor("int32", holes)).toThrow(refused("shape"));
+    await expect(a2a.write(long, ids.data)).rejects.toEqual(refused("t"));
+    await expect(a2a.read(long)).rejects.toEqual(refused("t"));
+    for (const activeRanks of [holes, [holes], [Symbol("s")], [1n]] as never[])
+      await expect(a2a.reset({ activeRanks })).rejects.toEqual(refused("activeRanks"));
+    await exactRound(a2as);
+  });
+
+  it("in arrays that go away while later arguments are read leave the instance as it was", async () => {
+    const { a2as } = await createLocal(1);
+    const a2a = a2as[0]!;
+    const take = ({ data }: CpuTensor): undefined => {
+      structuredClone(data.buffer, { transfer: [data.buffer as ArrayBuffer] });
+    };
+    const refused = (argument: string) => expect.objectContaining({ code: "ERR_MOE_A2A_ARGUMENT", argument });
+    for (const argument of ["tokenSelectedExperts", "payloads"] as const) {
+      const ids = tensor("int32", [1, 1], [0]);
+      const rows = tensor("float32", [1, 4]);
+      const input = {
+        numLocalTokens: 1,
+        tokenSelectedExperts: ids,
+        payloads: [rows],
+        get stream() {
+          return take(argument === "payloads" ? rows : ids);
+        },
+      };
+      expect(() => a2a.dispatch(input as never)).toThrow(refused(argument));
+      await exactRound(a2as);
+    }
+    const dispatch = dispatchIds(a2a, [0]);
+    await dispatch.ready();
+    const results = tensor("float32", [1, 4, 4]);
+    const out = { ...tensor("float32", [1, 4]) };
+    Object.defineProperty(out, "shape", { get: () => take(results) ?? [1, 4] });
+    expect(() => dispatch.combine(results, { out })).toThrow(refused("expertOutput"));
+    await dispatch.combine(tensor("float32", [1, 4, 4])).ready();
+    await exactRound(a2as);
+  });
+
+  it("in tensors that are another at each reading are read once", async () => {
+    const { a2as } = await createLocal(1);
+    const changing = (): CpuTensor => {
+      let reads = 0;
+      const { data, ...rest } = tensor("float32", [2], [1, 2]);
+      return Object.defineProperty({ ...rest, data }, "data", {
+        get: () => (reads++ === 0 ? data : new Float32Array(1)),
+      });
+    };
+    expect(await a2as[0]!.read(changing())).toEqual(Float32Array.of(1, 2));
+    await a2as[0]!.write(changing(), Float32Array.of(3, 4));
+  });
+
   it("in getters that throw or call back leave the instance as it was", async () => {
     const { a2as } = await createLocal(2, { maxExpertStats: 2 });
     const ids = tensor("int32", [1, 1], [0]);

@@ -35,7 +35,9 @@ export function formatTensor(t: {
   readonly dtype: DType;
   readonly shape: readonly (number | string)[];
 }): string {
-  return `${t.dtype} [${t.shape.join(", ")}]`;
+  const dimensions =
+    t.shape.length > 64 ? ["…"] : t.shape.map((d) => (typeof d === "string" ? d : describe(d)));
+  return `${t.dtype} [${dimensions.join(", ")}]`;
 }
 
 /** Whether `value` has a tensor's form: dtype, shape, device and data. */

@@ -4,16 +4,25 @@ import { argumentError, checkInteger } from "./check.js";
 /** How SGLang pads the batches of data-parallel attention: each to the longest, or all to their sum. */
 export type DpPaddingMode = "maxLen" | "sumLen";
 
-function checkTokenCounts(where: string, counts: readonly number[]): void {
-  if (!Array.isArray(counts) || counts.length === 0) {
+/** More ranks than any group has; the result is a list of so many. */
+const MAX_SHARES = 2 ** 16;
+
+/** Not by spreading, as a call takes only so many arguments. */
+const largest = (counts: readonly number[]): number => counts.reduce((a, b) => Math.max(a, b), 0);
+
+/** The counts, each read and checked once. */
+function checkTokenCounts(where: string, given: readonly number[]): number[] {
+  if (!Array.isArray(given) || given.length === 0) {
     throw argumentError(
       "dpGlobalNumTokens",
-      `${where}: dpGlobalNumTokens is ${describe(counts)}; it must list the token count of every DP rank`,
+      `${where}: dpGlobalNumTokens is ${describe(given)}; it must list the token count of every DP rank`,
     );
   }
-  counts.forEach((count, i) => {
-    checkInteger(where, `dpGlobalNumTokens[${i}]`, count, 0);
-  });
+  const counts: number[] = [];
+  // By index, as forEach() leaves out holes.
+  for (let i = 0; i < given.length; i++)
+    counts.push(checkInteger(where, `dpGlobalNumTokens[${i}]`, given[i], 0));
+  return counts;
 }
 
 /**
@@ -32,9 +41,9 @@ export function slotsFromCounts(
   dpGlobalNumTokens: readonly number[],
   attnTpSize: number,
 ): number {
-  checkTokenCounts(where, dpGlobalNumTokens);
+  const counts = checkTokenCounts(where, dpGlobalNumTokens);
   checkInteger(where, "attnTpSize", attnTpSize, 1);
-  return Math.ceil(Math.max(...dpGlobalNumTokens) / attnTpSize);
+  return Math.ceil(largest(counts) / attnTpSize);
 }
 
 /**
@@ -45,7 +54,7 @@ export function slotsFromCounts(
 export function scatteredTokenCounts(tokens: number, attnTpSize: number): number[] {
   const where = "scatteredTokenCounts()";
   checkInteger(where, "tokens", tokens, 0);
-  checkInteger(where, "attnTpSize", attnTpSize, 1);
+  checkInteger(where, "attnTpSize", attnTpSize, 1, MAX_SHARES);
   const base = Math.floor(tokens / attnTpSize);
   return Array.from({ length: attnTpSize }, (_, i) => base + (i < tokens % attnTpSize ? 1 : 0));
 }
@@ -61,7 +70,7 @@ export function chooseDpPaddingMode(
   isExtendInBatch: boolean,
 ): DpPaddingMode {
   const where = "chooseDpPaddingMode()";
-  checkTokenCounts(where, dpGlobalNumTokens);
+  const counts = checkTokenCounts(where, dpGlobalNumTokens);
   if (typeof isExtendInBatch !== "boolean") {
     throw argumentError(
       "isExtendInBatch",
@@ -69,6 +78,6 @@ export function chooseDpPaddingMode(
     );
   }
   if (isExtendInBatch) return "sumLen";
-  const sum = dpGlobalNumTokens.reduce((a, b) => a + b, 0);
-  return sum * 2 > Math.max(...dpGlobalNumTokens) * dpGlobalNumTokens.length ? "maxLen" : "sumLen";
+  const sum = counts.reduce((a, b) => a + b, 0);
+  return sum * 2 > largest(counts) * counts.length ? "maxLen" : "sumLen";
 }

@@ -71,8 +71,9 @@ describe("scatteredTokenCounts", () => {
       `"tokens | scatteredTokenCounts(): tokens is -1; it must be an integer >= 0"`,
     );
     expect(messageOf(() => scatteredTokenCounts(4, Number.NaN))).toMatchInlineSnapshot(
-      `"attnTpSize | scatteredTokenCounts(): attnTpSize is NaN; it must be an integer >= 1"`,
+      `"attnTpSize | scatteredTokenCounts(): attnTpSize is NaN; it must be an integer from 1 to 65536"`,
     );
+    expect(() => scatteredTokenCounts(1, Number.MAX_SAFE_INTEGER)).toThrow(/from 1 to 65536/);
   });
 });
 
@@ -91,6 +92,11 @@ describe("chooseDpPaddingMode", () => {
     expect(messageOf(() => chooseDpPaddingMode([], false))).toMatchInlineSnapshot(
       `"dpGlobalNumTokens | chooseDpPaddingMode(): dpGlobalNumTokens is an array of 0; it must list the token count of every DP rank"`,
     );
+    const holes = Object.assign([1], { length: 2 ** 32 - 1 });
+    expect(messageOf(() => chooseDpPaddingMode(holes, false))).toMatchInlineSnapshot(
+      `"dpGlobalNumTokens[1] | chooseDpPaddingMode(): dpGlobalNumTokens[1] is undefined; it must be an integer >= 0"`,
+    );
+    expect(chooseDpPaddingMode(new Array(200_000).fill(1), false)).toBe("maxLen");
     expect(messageOf(() => chooseDpPaddingMode([1], 1 as never))).toMatchInlineSnapshot(
       `"isExtendInBatch | chooseDpPaddingMode(): isExtendInBatch is 1; it must be true or false"`,
     );

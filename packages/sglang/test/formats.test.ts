@@ -40,6 +40,10 @@ describe("reshape", () => {
 
   test("refuses a shape with more or fewer elements", () => {
     const t: Tensor = tensor("float32", [2, 3]);
+    expect(() => adapter.reshape(t, Object.assign([], { length: 2 ** 32 - 1 }))).toThrow(
+      /more than 64 dimensions/,
+    );
+    expect(() => adapter.reshape(t, [-1, -12])).toThrow(/has the dimension -1/);
     expect(() => adapter.reshape(t, [7])).toThrow(
       "reshape(): float32 [2, 3] does not have the elements of [7]",
     );

@@ -1,7 +1,13 @@
 import { bytesPerElement, type CombineDType, type DType } from "../dtype.js";
 import type { MoeA2AError } from "../errors.js";
 import { describe, type Tensor } from "../tensor.js";
-import { argumentError, type CheckContext, type CheckedTensor, checkTensor } from "./check-tensor.js";
+import {
+  argumentError,
+  type CheckContext,
+  type CheckedTensor,
+  checkKept,
+  checkTensor,
+} from "./check-tensor.js";
 
 const combineDTypes: readonly DType[] = ["float32", "float16", "bfloat16"];
 
@@ -80,6 +86,7 @@ export function checkCombine<T extends Tensor>(
           shape: [round.numLocalTokens, hiddenSize],
           dims: "numLocalTokens, hiddenSize",
         });
+  checkKept(context, "expertOutput", expertOutput);
   return { expertOutput, out, hiddenSize, dtype, rowBytes };
 }
 

@@ -3,7 +3,13 @@ import { LIMITS, type ResolvedConfig } from "../config.js";
 import { bytesPerElement } from "../dtype.js";
 import { MoeA2AError } from "../errors.js";
 import { describe, type Tensor } from "../tensor.js";
-import { argumentError, type CheckContext, type CheckedTensor, checkTensor } from "./check-tensor.js";
+import {
+  argumentError,
+  type CheckContext,
+  type CheckedTensor,
+  checkKept,
+  checkTensor,
+} from "./check-tensor.js";
 
 /** What a dispatch's arguments come to, once they are known to be right. Nothing is read from the input again. */
 export interface CheckedDispatch<T extends Tensor = Tensor> {
@@ -106,15 +112,16 @@ function checkPayloads<T extends Tensor>(
   given: unknown,
   numLocalTokens: number,
 ): readonly CheckedTensor<T>[] {
-  const payloads = Array.isArray(given) ? [...given] : [];
-  if (payloads.length < 1 || payloads.length > LIMITS.payloads) {
-    const what = Array.isArray(given) ? `has ${payloads.length} tensors` : `is ${describe(given)}`;
+  const count = Array.isArray(given) ? given.length : 0;
+  if (count < 1 || count > LIMITS.payloads) {
+    const what = Array.isArray(given) ? `has ${count} tensors` : `is ${describe(given)}`;
     throw argumentError(
       context.rank,
       "payloads",
       `${what}; it must be an array of 1 to ${LIMITS.payloads} tensors`,
     );
   }
+  const payloads = Array.from({ length: count }, (_, p) => (given as readonly unknown[])[p]);
   return payloads.map((payload, p) =>
     checkTensor<T>(context, `payloads[${p}]`, payload, {
       shape: [numLocalTokens, undefined],
@@ -231,6 +238,10 @@ export function checkDispatch<T extends Tensor>(
     );
   }
   const stats = checkStats<T>(context, expertStats);
+  const stream = checkStream(context, input.stream);
+  checkKept(context, "tokenSelectedExperts", tokenSelectedExperts);
+  for (let p = 0; p < payloads.length; p++) checkKept(context, "payloads", payloads[p]);
+  checkKept(context, "expertStats", stats);
   return {
     numLocalTokens,
     tokenCount,
@@ -243,6 +254,6 @@ export function checkDispatch<T extends Tensor>(
     expertStats: stats,
     statsLength: stats ? (stats.shape[0] as number) : 0,
     lane: checkLane(config, rank, lane),
-    stream: checkStream(context, input.stream),
+    stream,
   };
 }

@@ -1,7 +1,7 @@
 import type { ResolvedConfig } from "../config.js";
 import { type DType, isDType, typedArrayOf } from "../dtype.js";
 import { MoeA2AError } from "../errors.js";
-import { describe, isTypedArray, numElements, shapeProblem, type Tensor } from "../tensor.js";
+import { copyShape, describe, isTypedArray, numElements, shapeProblem, type Tensor } from "../tensor.js";
 
 /** Which rank checks, with which config, for tensors of which device. */
 export interface CheckContext {
@@ -19,11 +19,11 @@ export interface CheckedTensor<T extends Tensor = Tensor> {
   readonly data: T["data"];
 }
 
-/** What a tensor has to be; `undefined` dimensions are free, and `dims` names them all. */
+/** What a tensor has to be; `undefined` dimensions are free, and `dims` names them all. Without a shape, any. */
 export interface ExpectedTensor {
   readonly dtype?: readonly DType[];
-  readonly shape: readonly (number | undefined)[];
-  readonly dims: string;
+  readonly shape?: readonly (number | undefined)[];
+  readonly dims?: string;
 }
 
 /** An ARGUMENT error; the message starts with the rank and the argument's name. */
@@ -51,8 +51,7 @@ export function checkTensor<T extends Tensor = Tensor>(
   const { dtype, shape: given, device, data } = value as Partial<Tensor>;
   if (dtype === undefined && given === undefined) throw fail(`is ${describe(value)}, not a tensor`);
   if (!isDType(dtype)) throw fail(`has the dtype ${describe(dtype)}, which is none`);
-  // Spread, as slice() of a frozen array is slow: this runs for every tensor of every round.
-  const shape = Array.isArray(given) ? [...given] : given;
+  const shape = copyShape(given);
   const problem = shapeProblem(shape);
   if (problem) throw fail(`has a shape that ${problem}`);
   const dimensions = shape as readonly number[];
@@ -69,15 +68,28 @@ export function checkTensor<T extends Tensor = Tensor>(
     const hint = isWide ? "; convert the ids, they are not read as they are" : "";
     throw fail(`has dtype ${dtype}; it must be ${expected.dtype.join(" or ")}${hint}`);
   }
-  if (!matchesShape(dimensions, expected.shape)) {
-    const names = expected.dims.split(", ");
-    const wanted = expected.shape.map((size, i) => size ?? names[i]).join(", ");
-    throw fail(`has shape [${dimensions.join(", ")}]; it must be [${wanted}] (${expected.dims})`);
+  if (expected.shape && !matchesShape(dimensions, expected.shape)) {
+    const { shape: wanted, dims = "" } = expected;
+    const names = dims.split(", ");
+    const text = wanted.map((size, i) => size ?? names[i]).join(", ");
+    throw fail(`has shape [${dimensions.join(", ")}]; it must be [${text}] (${dims})`);
   }
   const dataProblem =
     context.device === "cuda" ? addressProblem(data, dimensions) : arrayProblem(data, dtype, dimensions);
   if (dataProblem) throw fail(dataProblem);
   return { dtype, shape: dimensions, data: data as T["data"] };
+}
+
+/**
+ * Checks again what was checked first: reading the arguments after it may have run code of the caller, which may have
+ * transferred its array away or shrunk its buffer.
+ *
+ * @throws ERR_MOE_A2A_ARGUMENT
+ */
+export function checkKept(context: CheckContext, argument: string, tensor: CheckedTensor | undefined): void {
+  if (context.device !== "cpu" || tensor === undefined) return;
+  const problem = arrayProblem(tensor.data, tensor.dtype, tensor.shape);
+  if (problem) throw argumentError(context.rank, argument, problem);
 }
 
 function matchesShape(shape: readonly number[], expected: readonly (number | undefined)[]): boolean {

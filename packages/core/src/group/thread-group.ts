@@ -118,17 +118,19 @@ class ThreadGroup implements Group {
   }
 }
 
-function isTicket(value: unknown): value is ThreadTicket {
+/** A ticket's fields, each read once and checked; undefined for something else. */
+function readTicket(value: unknown): ThreadTicket | undefined {
   const { kind, id, rank, size, control } = (value ?? {}) as Partial<ThreadTicket>;
-  return (
+  const isTicket =
     kind === "moe-a2a.thread-ticket" &&
     typeof id === "string" &&
     control instanceof SharedArrayBuffer &&
+    control.byteLength % 4 === 0 &&
     new ThreadControl(control).size === size &&
     Number.isInteger(rank) &&
     (rank as number) >= 0 &&
-    (rank as number) < (size as number)
-  );
+    (rank as number) < size;
+  return isTicket ? { kind, id, rank: rank as number, size, control } : undefined;
 }
 
 /**
@@ -136,11 +138,12 @@ function isTicket(value: unknown): value is ThreadTicket {
  *
  * @throws ERR_MOE_A2A_ARGUMENT for something that is no ticket; ERR_MOE_A2A_STATE where the rank was taken already
  */
-export function joinThreadGroup(ticket: ThreadTicket): Group {
-  if (!isTicket(ticket)) {
+export function joinThreadGroup(given: ThreadTicket): Group {
+  const ticket = readTicket(given);
+  if (!ticket) {
     throw new MoeA2AError(
       "ERR_MOE_A2A_ARGUMENT",
-      `joinThreadGroup() takes a ticket of createThreadGroup(), not ${describe(ticket)}`,
+      `joinThreadGroup() takes a ticket of createThreadGroup(), not ${describe(given)}`,
       { argument: "ticket" },
     );
   }

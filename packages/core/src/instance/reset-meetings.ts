@@ -45,11 +45,18 @@ export interface ResetPlace {
 export function checkActiveRanks({ config, rank }: CheckContext, given: unknown): readonly number[] {
   if (!Array.isArray(given))
     throw argumentError(rank, "activeRanks", `is ${describe(given)}, not an array of ranks`);
-  const ranks = [...given].sort((a, b) => a - b);
-  for (const [i, r] of ranks.entries()) {
+  const count = given.length;
+  if (count > config.epSize)
+    throw argumentError(rank, "activeRanks", `names ${count} ranks; there are ${config.epSize}`);
+  // By index: each is read once, and a hole is no rank.
+  const ranks: number[] = Array.from({ length: count }, (_, i) => given[i]);
+  for (const r of ranks) {
     if (!Number.isInteger(r) || r < 0 || r >= config.epSize) {
       throw argumentError(rank, "activeRanks", `names ${describe(r)}; ranks are 0…${config.epSize - 1}`);
     }
+  }
+  ranks.sort((a, b) => a - b);
+  for (const [i, r] of ranks.entries()) {
     if (r === ranks[i - 1]) throw argumentError(rank, "activeRanks", `names rank ${r} twice`);
   }
   if (!ranks.includes(rank)) {
