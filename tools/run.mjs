@@ -92,6 +92,10 @@ const tasks = {
     prepare(`${install} && ${turbo("build --filter=@moe-a2a-tools/conformance")}`);
     node("tools/conformance/dist/soak-main.js");
   },
+  fuzz: () => {
+    prepare(`${install} && ${turbo("build --filter=@moe-a2a-tools/fuzz")}`);
+    node("tools/fuzz/dist/main.js");
+  },
   // Needs nothing of the workspace.
   model: () => node("tools/model/main.mjs"),
   "gpu:bundle": () => {
