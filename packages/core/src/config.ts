@@ -65,7 +65,8 @@ export function configError(
   problem: string,
   rank?: number,
 ): MoeA2AError<"ERR_MOE_A2A_CONFIG"> {
-  const who = rank === undefined ? "" : `rank ${rank}: `;
+  // A group that is none may say anything of its rank.
+  const who = typeof rank === "number" ? `rank ${rank}: ` : "";
   const message = `${who}config.${field} is ${describe(value)}: ${problem}`;
   return new MoeA2AError("ERR_MOE_A2A_CONFIG", message, { field, value });
 }

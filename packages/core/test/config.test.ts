@@ -99,4 +99,10 @@ describe("checkConfig", () => {
   it("has the limits of the contract", () => {
     expect(LIMITS).toMatchObject({ epSize: 64, topK: 32, payloads: 8, timeoutMs: 2 ** 31 - 1 });
   });
+
+  it("names a rank only where it is one", () => {
+    const holes = Object.assign([], { length: 2 ** 32 - 1 });
+    expect(() => checkConfig({} as never, holes as never)).toThrowError(/^config\.epSize is undefined/);
+    expect(() => checkConfig({} as never, 3)).toThrowError(/^rank 3: config\.epSize is undefined/);
+  });
 });
