@@ -119,9 +119,9 @@ export class ToldWords implements PeerWords {
     }
   }
 
-  #receive(from: number, type: number, body: Buffer): void {
+  #receive(from: number, type: number, body: Uint8Array): void {
     if (body.length !== 4) throw new MalformedMessage("a message of another length");
-    const word = body.readInt32LE(0);
+    const word = new DataView(body.buffer, body.byteOffset, 4).getInt32(0, true);
     if (type === MESSAGE.meeting) this.#meetings[from] = word;
     else if (type === MESSAGE.closed) this.#closed.add(from);
     else if (type === MESSAGE.generation) {

@@ -13,6 +13,8 @@ export function reshape<T extends Tensor>(t: T, given: readonly number[]): T {
   const shape = copyShape(given) as readonly number[];
   const problem = shapeProblem(shape);
   if (problem) throw argumentError("shape", `reshape(): the shape ${problem}`);
+  const broken = shapeProblem(t?.shape);
+  if (broken) throw argumentError("t", `reshape(): the tensor's shape ${broken}`);
   if (numElements(t.shape) !== numElements(shape)) {
     throw argumentError("shape", `reshape(): ${formatTensor(t)} does not have the elements of [${shape}]`);
   }

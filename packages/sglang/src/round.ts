@@ -55,6 +55,8 @@ export function sendTokens<T extends Tensor>(
   const sent = quantizeRows(where, quantConfig, hiddenStates, (d, shape) => a2a.empty(d, shape));
   const states =
     sent.hiddenStatesScale === undefined ? [sent.hiddenStates] : [sent.hiddenStates, sent.hiddenStatesScale];
+  // Before anything is sent, as reading it may throw.
+  const waits = hiddenStates.device.type === "cpu";
   const dispatch = a2a.dispatch({
     numLocalTokens: rows,
     tokenSelectedExperts: topkIds,
@@ -64,7 +66,6 @@ export function sendTokens<T extends Tensor>(
     invalidTokenExpertId,
     ...(lane === undefined ? {} : { lane }),
   });
-  const waits = hiddenStates.device.type === "cpu";
   return { dispatch, rows, slots, scaled: states.length > 1, waits, combine: undefined };
 }
 

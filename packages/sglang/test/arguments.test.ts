@@ -1,4 +1,4 @@
-import { type CpuTensor, isMoeA2AError, type MoeAllToAll, tensor } from "@moe-a2a/core";
+import { type CpuTensor, type DispatchInput, isMoeA2AError, type MoeAllToAll, tensor } from "@moe-a2a/core";
 import { beforeEach, describe, expect, test } from "vitest";
 import { MoeA2ADispatcher, type MoeA2ADispatcherOptions, type TopKOutput } from "../src/index.js";
 import { configOf, createRanks, hiddenSize, makeTokens, randomFrom, type Tokens } from "./world.js";
@@ -163,6 +163,30 @@ describe("capacity", () => {
     expect(send(2, { attnTpSize: 0 })).toMatchInlineSnapshot(
       `"ARGUMENT attnTpSize: dispatchA() on rank 0: attnTpSize is 0; it must be an integer >= 1"`,
     );
+  });
+
+  test("reads nothing of its arguments once the round is sent", async () => {
+    let sent = false;
+    const spied = Object.create(a2a, {
+      config: { value: a2a.config },
+      epRank: { value: a2a.epRank },
+      dispatch: {
+        value: (input: DispatchInput<CpuTensor>) => {
+          const dispatch = a2a.dispatch(input);
+          sent = true;
+          return dispatch;
+        },
+      },
+    }) as MoeAllToAll<CpuTensor>;
+    const hiddenStates = Object.defineProperty({ ...tokens.hiddenStates }, "device", {
+      get: () => {
+        if (sent) throw new Error("read too late");
+        return tokens.hiddenStates.device;
+      },
+    });
+    const careful = new MoeA2ADispatcher({ a2a: spied, hiddenSize, dtype: "float32" });
+    careful.dispatchA(hiddenStates, tokens.topkOutput);
+    await careful.dispatchB();
   });
 
   test("leaves the dispatcher usable", async () => {

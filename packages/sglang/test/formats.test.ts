@@ -43,6 +43,8 @@ describe("reshape", () => {
     expect(() => adapter.reshape(t, Object.assign([], { length: 2 ** 32 - 1 }))).toThrow(
       /more than 64 dimensions/,
     );
+    const endless = { ...t, shape: Object.assign([], { length: 2 ** 32 - 1 }) };
+    expect(() => adapter.reshape(endless, [12])).toThrow(/the tensor's shape has more than 64 dimensions/);
     expect(() => adapter.reshape(t, [-1, -12])).toThrow(/has the dimension -1/);
     expect(() => adapter.reshape(t, [7])).toThrow(
       "reshape(): float32 [2, 3] does not have the elements of [7]",

@@ -71,10 +71,11 @@ describe("the program", () => {
   it("prints a line per case, and ends with the sums", () => {
     const { status, lines } = run("--backend", "js", "--filter", "zero tokens: on all ranks");
     expect(status).toBe(0);
-    expect(lines).toHaveLength(5);
+    expect(lines).toHaveLength(7);
     expect(lines[0]).toMatch(/^ok {3}js\/local {3}zero tokens: on all ranks, .* \d+ ms$/);
     expect(lines[2]).toMatch(/^ok {3}js\/threads /);
-    expect(lines[4]).toBe("4 passed, 0 failed");
+    expect(lines[4]).toMatch(/^ok {3}js\/processes /);
+    expect(lines[6]).toBe("6 passed, 0 failed");
   });
 
   it("runs one kind of group, with rounds and seed, and writes JSON", () => {

@@ -55,7 +55,9 @@ async function main(): Promise<boolean> {
     console.log(
       `FAILED after ${result.numShrinks} shrinks: --seed ${seed} --path ${result.counterexamplePath}`,
     );
-    console.log(inspect(result.counterexample, { depth: 10 }));
+    const [shrunk] = result.counterexample ?? [];
+    console.log(shrunk?.steps.map((step) => player.nameOf(step)));
+    console.log(inspect(shrunk, { depth: 10 }));
     console.log(result.errorInstance);
   }
   return !result.failed;

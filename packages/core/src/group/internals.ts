@@ -28,7 +28,7 @@ export interface Channel {
    * Has messages handed to `receive` from now on, those first that have come already. What it throws as
    * {@link MalformedMessage} ends the connection to that peer, which is then lost.
    */
-  listen(receive: (from: number, type: number, body: Buffer) => void): void;
+  listen(receive: (from: number, type: number, body: Uint8Array) => void): void;
   /** Sends `body`, which must not change any more, as a message of `type` (0…255). */
   send(to: number, type: number, body: Uint8Array): void;
   /**

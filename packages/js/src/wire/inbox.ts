@@ -46,7 +46,7 @@ export class Inbox {
   }
 
   /** Takes a message of a peer. @throws MalformedMessage for one that a rank of this instance does not send */
-  receive(from: number, type: number, body: Buffer): void {
+  receive(from: number, type: number, body: Uint8Array): void {
     const reader = new WordReader(body);
     switch (type) {
       case MESSAGE.dispatch:

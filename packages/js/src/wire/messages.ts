@@ -42,8 +42,8 @@ export class WordReader {
   readonly #body: Buffer;
   #at = 0;
 
-  constructor(body: Buffer) {
-    this.#body = body;
+  constructor(body: Uint8Array) {
+    this.#body = Buffer.from(body.buffer, body.byteOffset, body.length);
   }
 
   any(): number {

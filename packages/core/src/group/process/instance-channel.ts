@@ -5,7 +5,7 @@ import { MESSAGE } from "./messages.js";
 /** The instance's number and the kind of message. */
 const HEAD_BYTES = 5;
 
-type Receive = (from: number, type: number, body: Buffer) => void;
+type Receive = (from: number, type: number, body: Uint8Array) => void;
 
 /** One rank's end of the channel of an instance, over the group's links. */
 class InstanceChannel implements Channel {
