@@ -77,10 +77,10 @@ export class CudaMoeAllToAll implements MoeAllToAll<CudaTensor> {
    *
    * @throws ERR_MOE_A2A_ARGUMENT also where the GPU has not enough memory left; ERR_MOE_A2A_STATE after `close()`
    */
-  empty<D extends DType>(dtype: D, shape: readonly number[]): DeviceTensor<D> {
+  empty<D extends DType>(dtype: D, given: readonly number[]): DeviceTensor<D> {
     const context = this.#context;
     context.checkOpen("empty()");
-    const bytes = checkEmpty(this.epRank, dtype, shape);
+    const { shape, bytes } = checkEmpty(this.epRank, dtype, given);
     let address = 0n;
     if (bytes > 0) {
       try {

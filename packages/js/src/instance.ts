@@ -46,11 +46,11 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
     return this.#context.activeRanks;
   }
 
-  empty<D extends DType>(dtype: D, shape: readonly number[]): CpuTensor {
+  empty<D extends DType>(dtype: D, given: readonly number[]): CpuTensor {
     this.#context.checkOpen("empty()");
-    const bytes = checkEmpty(this.epRank, dtype, shape);
+    const { shape, bytes } = checkEmpty(this.epRank, dtype, given);
     try {
-      return tensorAt(this.#context.group.allocate(bytes), 0, dtype, [...shape]);
+      return tensorAt(this.#context.group.allocate(bytes), 0, dtype, shape);
     } catch (cause) {
       throw argumentError(
         this.epRank,

@@ -80,6 +80,9 @@ describe("a caller's slips", () => {
     };
     expect(await a2as[0]!.read(changing())).toEqual(Float32Array.of(1, 2));
     await a2as[0]!.write(changing(), Float32Array.of(3, 4));
+    let reads = 0;
+    const shape = Object.defineProperty([2], 0, { get: () => (reads++ === 0 ? 2 : { length: -1 }) });
+    expect(a2as[0]!.empty("float32", shape).shape).toEqual([2]);
   });
 
   it("in getters that throw or call back leave the instance as it was", async () => {

@@ -1,19 +1,24 @@
 import type { AbortSignalLike } from "../api.js";
 import { type DType, isDType, type TensorData, typedArrayOf } from "../dtype.js";
-import { byteLengthOf, describe, isTypedArray, numElements, shapeProblem } from "../tensor.js";
+import { byteLengthOf, copyShape, describe, isTypedArray, numElements, shapeProblem } from "../tensor.js";
 import { argumentError } from "./check-tensor.js";
 
 /**
  * Checks what `empty()` is asked for.
  *
- * @returns bytes of the tensor
+ * @returns the shape, read once, and the bytes of the tensor
  * @throws ERR_MOE_A2A_ARGUMENT
  */
-export function checkEmpty(rank: number, dtype: DType, shape: readonly number[]): number {
+export function checkEmpty(
+  rank: number,
+  dtype: DType,
+  given: readonly number[],
+): { readonly shape: readonly number[]; readonly bytes: number } {
+  const shape = copyShape(given) as readonly number[];
   if (!isDType(dtype)) throw argumentError(rank, "dtype", `${describe(dtype)} is not a dtype`);
   const problem = shapeProblem(shape);
   if (problem) throw argumentError(rank, "shape", problem);
-  return byteLengthOf(dtype, shape);
+  return { shape, bytes: byteLengthOf(dtype, shape) };
 }
 
 /**
