@@ -235,6 +235,40 @@ describe("the inbox", () => {
     expect(() => dispatch(1, 40, 1)).toThrowError(/begun before/);
   });
 
+  it("takes no round that lies behind, whose rows would go where others' lie by now", () => {
+    const shape = { maxTokens: 5, rowBytes: [8], statsLength: 0 };
+    const send = (receive: Receive, round: number, count = 0, sent = count) => {
+      const head = encodeDispatch(0, 0, round, shape, count);
+      receive(1, MESSAGE.dispatch, Buffer.concat([head, Buffer.alloc(8 * sent)]));
+    };
+    const results = (receive: Receive, round: number) =>
+      receive(1, MESSAGE.combine, encodeCombine(0, 0, round, { hiddenSize: 1, dtype: "float32" }, 0));
+    const started = (round: number) => {
+      const rank = rankZero();
+      rank.context.lanes[0]!.nextRound = round;
+      return rank;
+    };
+    // Before this rank's first dispatch of a generation, and after it.
+    expect(() => send(started(4).receive, 2)).toThrowError(/out of turn/);
+    expect(() => send(started(4).receive, 3)).toThrowError(/out of turn/);
+    const { context, receive } = started(5);
+    context.lanes[0]!.current = { unfinished: "it has not arrived", giveUp: () => {} };
+    send(receive, 4);
+    expect(() => results(receive, 3)).toThrowError(/out of turn/);
+    // Rows that are announced and held back.
+    const other = started(4);
+    send(other.receive, 4, 2, 1);
+    other.context.lanes[0]!.nextRound = 5;
+    expect(() => results(other.receive, 4)).toThrowError(/did not come/);
+    // While this rank is in a reset, and cannot tell which round is next.
+    const resetting = started(4);
+    resetting.context.state = "resetting";
+    send(resetting.receive, 2);
+    expect(() => send(resetting.receive, 3)).toThrowError(/too early/);
+    resetting.context.state = "open";
+    expect(() => send(resetting.receive, 4)).toThrowError(/left out/);
+  });
+
   it("takes rows of one generation whole or not at all", () => {
     const { context, receive } = rankZero();
     const { words, bytes } = context.own;

@@ -23,6 +23,8 @@ interface Arriving {
 interface Begun {
   generation: number | undefined;
   round: number;
+  /** Whether this rank was in a reset then, and could not say which round it would start. */
+  early: boolean;
 }
 
 /** Does in this rank's window what peers would have stored there, had they seen it. */
@@ -40,7 +42,9 @@ export class Inbox {
     this.#context = context;
     this.#arriving = Array.from({ length: epSize }, () => [undefined, undefined]);
     const begun = () =>
-      Array.from({ length: epSize }, () => [0, 1].map(() => ({ generation: undefined, round: 0 })));
+      Array.from({ length: epSize }, () =>
+        [0, 1].map(() => ({ generation: undefined, round: 0, early: false })),
+      );
     this.#begun = { dispatch: begun(), combine: begun() };
     this.meetings = new Array<number>(epSize).fill(0);
   }
@@ -132,16 +136,27 @@ export class Inbox {
   ): void {
     if (generation !== this.#current) return;
     const begun = this.#begun[phase][from]![lane]!;
-    if (begun.generation === generation && ((round - begun.round) | 0) <= 0) {
-      throw new MalformedMessage("a round that was begun before");
+    const { state, failure, isActive, lanes } = this.#context;
+    const isEarly = state === "resetting";
+    if (begun.generation === generation) {
+      const ahead = (round - begun.round) | 0;
+      if (ahead <= 0) throw new MalformedMessage("a round that was begun before");
+      // Rounds without slots have no combine to send; a dispatch every round has.
+      if (phase === "dispatch" && ahead > 1) throw new MalformedMessage("a round that was left out");
+      // One more would need this rank, which sends nothing now.
+      if (isEarly && begun.early) throw new MalformedMessage("a round too early");
     }
     begun.generation = generation;
     begun.round = round;
-    const { state, failure, isActive, lanes } = this.#context;
+    begun.early = isEarly;
     // Others may start a generation before this rank does, or without it. Nothing of it is handed out here until then.
-    if (state === "resetting" || failure) return;
-    const last = lanes[lane]!.nextRound - (phase === "combine" ? 1 : 0);
-    if (isActive[from] === 0 || ((round - last) | 0) > 0) throw new MalformedMessage("a round out of turn");
+    if (isEarly || failure) return;
+    const { nextRound, current } = lanes[lane]!;
+    // Its results follow this rank's rows; its dispatch may come before this rank's, or after.
+    const last = phase === "combine" ? nextRound - 1 : nextRound;
+    const first = phase === "combine" || current ? nextRound - 1 : nextRound;
+    const isInTurn = ((round - first) | 0) >= 0 && ((round - last) | 0) <= 0;
+    if (isActive[from] === 0 || !isInTurn) throw new MalformedMessage("a round out of turn");
   }
 
   #begin(
@@ -152,6 +167,8 @@ export class Inbox {
     finish: () => void,
     rows: Buffer,
   ): void {
+    // Where the rows still to come would go is known, and they would come when others have sent theirs.
+    if (this.#arriving[from]![lane]) throw new MalformedMessage("rows that did not come");
     const left = places.reduce((sum, { bytes }) => sum + bytes, 0);
     const arriving: Arriving = { generation, stale: false, places, place: 0, filled: 0, left, finish };
     this.#arriving[from]![lane] = arriving;
