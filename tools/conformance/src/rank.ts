@@ -97,7 +97,9 @@ export class RankRun implements Context {
     let failure: string | undefined;
     try {
       // Time limits of cases are short, and threads take a while to start.
+      this.#host.note("meeting the others");
       await this.barrier();
+      this.#host.note(this.#where);
       await this.#run.case.run(this);
       this.at("end");
       // Instances stay open until all ranks are done. Peers that left in the case are not waited for.
@@ -106,6 +108,7 @@ export class RankRun implements Context {
       failure = `rank ${this.rank}, ${this.#where}: ${explain(error)}`;
     }
     const time = performance.timeOrigin + performance.now();
+    this.#host.note("closing");
     await this.close();
     const result = { rank: this.rank, time, figures: this.#figures };
     return failure === undefined ? result : { ...result, failure };

@@ -12,11 +12,13 @@ async function join(place: Place): Promise<Group> {
 export async function runJob(job: Job, host: Host): Promise<RankResult> {
   const { seed, jitterMs, place } = job;
   let group: Group;
+  host.note("joining its group");
   try {
     group = await join(place);
   } catch (error) {
     return { ...endedResult(job.rank, "group", `: ${error}`), ended: false };
   }
+  host.note("loading the backend");
   const target = await loadBackend(job.backend);
   const run = { target, kind: place.kind, case: rankCase(job.case), seed, jitterMs };
   const result = await new RankRun(run, group, new RoundStore(1), host).execute();

@@ -179,7 +179,8 @@ export class Runner {
     pool: Pool<H>,
     places: readonly Place[],
   ): Promise<readonly RankResult[]> {
-    const hosts = pool.take(c.ranks, c.dying !== undefined);
+    // A group of threads hears of the end of those that start after it; processes tell by their connections.
+    const hosts = pool.take(c.ranks, this.#kind === "threads" && c.dying !== undefined);
     const job = { backend: this.#target.name, case: id, seed: this.#seed, jitterMs: this.#jitterMs };
     try {
       return await this.#inTime(

@@ -1,4 +1,5 @@
 import { fork } from "node:child_process";
+import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
@@ -20,6 +21,7 @@ instances, over and over. What ranks have in use must stay flat.
   --cycles N        default 2000
   --seconds N       stops the rounds after that time, too; default 3600
   --seed N          default 1
+  --json FILE       writes the figures there, too
 
 The last line of its output is JSON.`;
 
@@ -58,6 +60,7 @@ async function main(): Promise<void> {
       cycles: { type: "string", default: "2000" },
       seconds: { type: "string", default: "3600" },
       seed: { type: "string", default: "1" },
+      json: { type: "string" },
       help: { type: "boolean", default: false },
     },
   });
@@ -105,7 +108,10 @@ async function main(): Promise<void> {
   if (messages.length < count) process.exitCode = 1;
   const ranks = messages.sort((a, b) => a.rank - b.rank);
   const seconds = Math.round((performance.now() - began) / 1000);
-  console.log(JSON.stringify({ backend, group, seed: options.seed, seconds, ranks }));
+  const failed = process.exitCode ? 1 : 0;
+  const figures = { tool: "soak", backend, group, seed: options.seed, seconds, failed, ranks };
+  if (values.json) writeFileSync(values.json, `${JSON.stringify(figures)}\n`);
+  console.log(JSON.stringify(figures));
 }
 
 main().catch((error: Error) => {
