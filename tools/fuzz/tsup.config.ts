@@ -10,7 +10,14 @@ export default defineConfig([
     clean: false,
     // Without its paths, so that what is called is the packages as they are built.
     tsconfig: "../../tsconfig.base.json",
-    entry: ["src/main.ts", "src/surface-main.ts", "src/addon-main.ts", "src/surface/lost-rank.ts"],
+    entry: [
+      "src/main.ts",
+      "src/surface-main.ts",
+      "src/addon-main.ts",
+      "src/strangers-main.ts",
+      "src/surface/lost-rank.ts",
+      "src/strangers/rank.ts",
+    ],
   },
   {
     ...program,

@@ -1,5 +1,6 @@
 import { openSync, writeSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { writeFigures } from "./figures.js";
 import { attackGroup, attackOne } from "./frames/attack.js";
 import { Random } from "./frames/random.js";
 import { record } from "./frames/record.js";
@@ -17,6 +18,7 @@ async function main(): Promise<boolean> {
       seconds: { type: "string", default: "600" },
       seed: { type: "string", default: "1" },
       first: { type: "string", default: "0" },
+      json: { type: "string" },
       last: { type: "string" },
     },
   });
@@ -65,6 +67,11 @@ async function main(): Promise<boolean> {
       `${recordings.length} recordings of ${recorded} frames, seed ${seed}, ${seconds().toFixed(1)} s, ${rate} frames/s, ` +
       `at most ${Math.round(most / 2 ** 20)} MiB`,
   );
+  writeFigures(values.json, {
+    tool: "frames",
+    ...{ frames, attacks, groups, recordings: recordings.length, recorded },
+    ...{ seed, seconds: seconds(), mostBytes: most, failed: failed ? 1 : 0 },
+  });
   if (failed) {
     console.log(`FAILED in attack ${failed.attack}: --seed ${seed} --first ${failed.attack}`);
     console.log(failed.error);

@@ -1,6 +1,7 @@
 import { closeSync, openSync, writeSync } from "node:fs";
 import { inspect, parseArgs } from "node:util";
 import fc from "fast-check";
+import { writeFigures } from "./figures.js";
 import { isChild, reportAlive, runChild, supervise } from "./supervise.js";
 import { cases } from "./surface/case.js";
 import { Player } from "./surface/play.js";
@@ -13,6 +14,7 @@ async function main(): Promise<boolean> {
       cases: { type: "string", default: "50000" },
       seed: { type: "string", default: "1" },
       path: { type: "string" },
+      json: { type: "string" },
       last: { type: "string" },
     },
   });
@@ -51,6 +53,16 @@ async function main(): Promise<boolean> {
     `surface: ${played} cases, ${calls} calls, ${player.rounds} exact rounds between them, seed ${seed}, ` +
       `${seconds.toFixed(1)} s`,
   );
+  const outcomes: Record<string, number> = {};
+  for (const counts of player.counts.values()) {
+    for (const [outcome, n] of counts) outcomes[outcome] = (outcomes[outcome] ?? 0) + n;
+  }
+  const failed = result.failed ? 1 : 0;
+  writeFigures(values.json, {
+    tool: "surface",
+    ...{ cases: played, calls, rounds: player.rounds, functions: player.counts.size },
+    ...{ seed, seconds, failed, outcomes },
+  });
   if (result.failed) {
     console.log(
       `FAILED after ${result.numShrinks} shrinks: --seed ${seed} --path ${result.counterexamplePath}`,

@@ -25,6 +25,11 @@ describe("a short run of the fuzzer", { timeout: 60_000 }, () => {
     expect(await fuzz("frames", "--frames", "40000")).toMatch(/^frames: 4\d{4} frames in \d+ attacks/);
   });
 
+  it("lets strangers come to the doors of ranks", async () => {
+    const said = await fuzz("strangers", "--joins", "8", "--floods", "1", "--connections", "300");
+    expect(said).toMatch(/^strangers: 8 groups made among \d+ strangers; \d+ exact rounds/);
+  });
+
   it("calls the addon, where there is one", async () => {
     expect(await fuzz("addon", "--calls", "20000")).toMatch(/^addon: (20000 calls|not built|handles)/);
   });
