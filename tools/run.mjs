@@ -1,6 +1,6 @@
 // Root scripts end here: sets the workspace up with nothing but Node and npm, then runs one task.
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -56,6 +56,18 @@ const tasks = {
   start: () => {
     prepare(`${install} && ${turbo("build --filter=@moe-a2a-tools/demo")}`);
     node("tools/demo/dist/main.js");
+  },
+  example: () => {
+    const [name, ...rest] = args;
+    const names = readdirSync(`${root}/examples`).flatMap((file) => /^(.+)\.mjs$/.exec(file)?.[1] ?? []);
+    if (!names.includes(name)) {
+      console.error(`npm run example NAME, where NAME is one of: ${names.join(", ")}`);
+      process.exit(2);
+    }
+    prepare(`${install} && ${turbo("build --filter=./packages/*")}`);
+    // Those of processes need a launcher; the others run by themselves.
+    const launcher = name === "process-ranks" ? ["packages/sglang/dist/cli.js", "run", "--ranks=3"] : [];
+    run(process.execPath, [...launcher, `examples/${name}.mjs`, ...rest], `example ${name}`);
   },
   test: () => {
     prepare(`${install} && ${turbo("build")}`);

@@ -39,7 +39,7 @@ export function documents(): Document[] {
     .map((path) => posix.join("docs", path.split(sep).join("/")))
     .filter((path) => path.endsWith(".md"));
   const readmes = packageFolders().map((folder) => `${folder}/README.md`);
-  return ["README.md", "CONTRIBUTING.md", "kernels/README.md", ...decisions, ...readmes]
+  return ["README.md", "CONTRIBUTING.md", "kernels/README.md", "examples/README.md", ...decisions, ...readmes]
     .filter((path) => existsSync(join(ROOT, path)))
     .sort()
     .map(readDocument);
