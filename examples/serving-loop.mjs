@@ -42,8 +42,10 @@ async function serve(group) {
     });
 
     const { data } = await dispatcher.combine({ format: "flashinfer", hiddenStates: recv.moeOutput });
-    requests.forEach((request, i) => Object.assign(request, { state: Math.floor(data[i * hiddenSize]) }));
-    for (const request of requests) request.left--;
+    for (const [i, request] of requests.entries()) {
+      request.state = Math.floor(data[i * hiddenSize]);
+      request.left--;
+    }
     requests = requests.filter(({ left }) => left > 0);
   }
   await Promise.all([a2a.close(), group.close()]);
