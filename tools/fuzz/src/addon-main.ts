@@ -1,41 +1,18 @@
+import { once } from "node:events";
 import { openSync, writeSync } from "node:fs";
-import { createRequire } from "node:module";
 import { parseArgs } from "node:util";
+import { Worker } from "node:worker_threads";
+import { Caller, loadAddon } from "./addon/calls.js";
+import { writeFigures } from "./figures.js";
 import { Random } from "./frames/random.js";
 import { isChild, reportAlive, runChild, supervise } from "./supervise.js";
-import { prepareValues, Thrown, VALUES } from "./surface/values.js";
+import { prepareValues, Thrown } from "./surface/values.js";
 
-/** Arguments of the addon's own kinds, some of them right, so that calls come further than their first check. */
-const OWN: Readonly<Record<string, () => unknown>> = {
-  device: () => 0,
-  rank: () => 1,
-  handle: () => 0n,
-  config: () => Int32Array.of(2, 4, 2, 8, 64, 64, 0, 0, 1, 2),
-  words: () => new Uint32Array(8),
-  handles: () => new BigUint64Array(4),
-  doubles: () => new Float64Array(128),
-  block: () => new ArrayBuffer(4096),
-  names: () => ["moe-a2a-x", "moe-a2a-y"],
-  badNames: () =>
-    Object.defineProperty([], 0, {
-      get: () => {
-        throw new Thrown("a name");
-      },
-    }),
-  lyingNames: () => new Proxy(["a"], { get: (_, key) => (key === "length" ? 64 : Symbol("name")) }),
-  tokens: () => new Uint8Array(64),
-};
-
-/** Where `npm run build:native` puts the addon, or another build of it. */
-function load(): Record<string, unknown> | undefined {
-  const require = createRequire(import.meta.url);
-  const file = process.env.MOE_A2A_FUZZ_ADDON ?? "../../../packages/cuda-linux-x64/moe_a2a.node";
-  try {
-    return require(file) as Record<string, unknown>;
-  } catch (error) {
-    if (process.env.MOE_A2A_FUZZ_ADDON) throw error;
-    return undefined;
-  }
+/** Tears a thread down that is calling the addon. */
+async function tearDown(seed: number, turns: number): Promise<void> {
+  const worker = new Worker(new URL("./addon/thread.js", import.meta.url), { workerData: seed });
+  for (let turn = 0; turn < turns; turn++) await once(worker, "message");
+  await worker.terminate();
 }
 
 /** Calls the addon's functions with anything at all; they have to throw an Error or return. */
@@ -43,11 +20,13 @@ async function main(): Promise<boolean> {
   const { values } = parseArgs({
     options: {
       calls: { type: "string", default: "200000" },
+      threads: { type: "string", default: "50" },
       seed: { type: "string", default: "1" },
+      json: { type: "string" },
       last: { type: "string" },
     },
   });
-  const addon = load();
+  const addon = loadAddon();
   if (!addon) {
     console.log("addon: not built here (npm run build:native builds it)");
     return true;
@@ -66,33 +45,36 @@ async function main(): Promise<boolean> {
       process.exit(1);
     });
   }
-  const makers = { ...VALUES, ...OWN };
-  const names = Object.keys(makers);
-  const random = new Random(Number(values.seed));
+  const seed = Number(values.seed);
+  const random = new Random(seed);
+  const caller = new Caller(addon, random);
   const last = values.last ? openSync(values.last, "w") : undefined;
-  const functions = Object.getOwnPropertyNames(addon).filter((name) => typeof addon[name] === "function");
-  const outcomes = new Map<string, number>();
-  for (let call = 0; call < Number(values.calls); call++) {
-    const name = random.pick(functions);
-    const chosen = Array.from({ length: random.below(9) }, () =>
-      random.pick(random.below(2) === 0 ? Object.keys(OWN) : names),
-    );
-    if (last !== undefined) writeSync(last, `${name}(${chosen.join(", ")})`.padEnd(300), 0);
+  const about = (what: string): void => {
+    if (last !== undefined) writeSync(last, what.padEnd(300), 0);
     reportAlive();
-    const args = chosen.map((value) => makers[value]!());
-    let outcome = "returned";
-    try {
-      (addon[name] as (...all: unknown[]) => unknown)(...args);
-    } catch (error) {
-      if (!(error instanceof Error)) throw new Error(`${name} threw no Error`, { cause: error });
-      outcome = error.constructor.name;
-    }
-    outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+  };
+  const outcomes: Record<string, number> = {};
+  const start = performance.now();
+  for (let call = 0; call < Number(values.calls); call++) {
+    const outcome = caller.call(about);
+    outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
     // What takes time is told by a turn of its own.
     if (call % 500 === 0) await new Promise((resolve) => setImmediate(resolve));
   }
-  const each = [...outcomes].map(([outcome, count]) => `${outcome} ${count}`).join(", ");
-  console.log(`addon: ${values.calls} calls of ${functions.length} functions, seed ${values.seed}: ${each}`);
+  for (let thread = 0; thread < Number(values.threads); thread++) {
+    about(`thread ${thread}, torn down`);
+    await tearDown(seed * 1000 + thread, 1 + random.below(20));
+  }
+  const [calls, threads, functions] = [Number(values.calls), Number(values.threads), caller.functions.length];
+  const each = Object.entries(outcomes).map(([outcome, count]) => `${outcome} ${count}`);
+  console.log(
+    `addon: ${calls} calls of ${functions} functions, ${threads} threads torn down, seed ${seed}: ${each.join(", ")}`,
+  );
+  const seconds = (performance.now() - start) / 1000;
+  writeFigures(values.json, {
+    tool: "addon",
+    ...{ calls, functions, threads, seed, seconds, failed: 0, outcomes },
+  });
   return true;
 }
 
