@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -38,6 +39,28 @@ const library = [
   "dist/index.js.map",
   "package.json",
 ];
+
+/** The oldest glibc that the native code has to load with: that of the machines which build it here, and 2.28 in a release. */
+const { MOE_A2A_GLIBC: OLDEST_GLIBC = "2.34" } = process.env;
+const MOST_NATIVE_BYTES = 5_000_000;
+
+/** What the native code needs of its platform, and what it takes to download. */
+function checkNative(name, tarball, binary) {
+  const { size } = statSync(tarball);
+  report(`${name}: ${size} bytes packed`, size < MOST_NATIVE_BYTES, `at most ${MOST_NATIVE_BYTES}`);
+  // Names of symbol versions lie as they are in a table of the file.
+  const versions = readFileSync(binary, "latin1").matchAll(/\0GLIBC_(\d+\.\d+)(?=[.\d]*\0)/g);
+  const minor = (version) => Number(version.split(".")[1]);
+  const needed = [...versions]
+    .map(([, version]) => version)
+    .sort((a, b) => minor(a) - minor(b))
+    .at(-1);
+  report(
+    `${name}: loads with glibc ${needed}`,
+    needed !== undefined && minor(needed) <= minor(OLDEST_GLIBC),
+    `it has to load with glibc ${OLDEST_GLIBC}`,
+  );
+}
 
 /** Packages of native code hold that alone; it is there where it could be built. */
 const isNative = (manifest) => manifest.os !== undefined;
@@ -84,7 +107,11 @@ for (const name of names) {
     inside,
   );
   // What follows is about JavaScript and its types.
-  if (isNative(manifest)) continue;
+  if (isNative(manifest)) {
+    const binary = join(source, manifest.main);
+    if (existsSync(binary)) checkNative(manifest.name, tarball, binary);
+    continue;
+  }
   libraries.push(name);
   const lint = run(bin("publint"), ["run", "--strict", tarball]);
   report(`${manifest.name}: publint`, lint.ok, lint.output);

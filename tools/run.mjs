@@ -117,6 +117,20 @@ const tasks = {
   },
   "gpu:report": () => report(),
   "gpu:check": () => report("check"),
+  "docs:api": () => {
+    prepare(install);
+    const program = "tools/docs/node_modules/typedoc/bin/typedoc";
+    run(process.execPath, [program, "--options", "tools/docs/typedoc/typedoc.json", ...args], "typedoc");
+  },
+  "release:version": () => {
+    prepare(install);
+    bin("@changesets/cli/bin.js", "version");
+  },
+  "release:rehearse": () => {
+    prepare(`${install} && ${turbo("build --filter=./packages/*")}`);
+    node("tools/release/rehearse.mjs");
+  },
+  "release:publish": () => withPnpm("node tools/release/publish.mjs"),
   "check:packages": () => {
     prepare(`${install} && ${turbo("build --filter=./packages/*")}`);
     withPnpm("node tools/check-packages.mjs");
