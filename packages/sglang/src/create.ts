@@ -21,6 +21,7 @@ import {
   warnCudaUnusable,
 } from "./select-backend.js";
 
+/** What `createMoeAllToAll()` is told beside config and group. */
 export interface CreateMoeAllToAllOptions<P extends BackendPreference = BackendPreference> {
   /** Default `auto`: CUDA where every rank can have it, else JS. */
   readonly backend?: P;

@@ -1,5 +1,6 @@
 import type { CombineDType, MoeAllToAll, Tensor } from "@moe-a2a/core";
 
+/** What a dispatcher is made with. */
 export interface MoeA2ADispatcherOptions<T extends Tensor = Tensor> {
   readonly a2a: MoeAllToAll<T>;
   readonly hiddenSize: number;
@@ -13,6 +14,7 @@ export interface MoeA2ADispatcherOptions<T extends Tensor = Tensor> {
   readonly lane?: 0 | 1;
 }
 
+/** What a dispatch is told beside its tensors. */
 export interface DispatchOptions {
   /** Token counts of all DP ranks in this step, from which every rank works out the same slot count. */
   readonly dpGlobalNumTokens?: readonly number[];
@@ -20,6 +22,7 @@ export interface DispatchOptions {
   readonly attnTpSize?: number;
 }
 
+/** What a combine is told beside its input. */
 export interface CombineOptions<T extends Tensor = Tensor> {
   /** Where the result goes, `[L, H]`. Default: a new tensor. */
   readonly out?: T;

@@ -51,18 +51,22 @@ export interface FlashinferDispatchOutput<T extends Tensor = Tensor> {
   ready(options?: ReadyOptions): Promise<DispatchReport>;
 }
 
+/** Dispatched tokens in one of four forms; `format` tells which. */
 export type DispatchOutput<T extends Tensor = Tensor> =
   | StandardDispatchOutput<T>
   | DeepEPNormalDispatchOutput<T>
   | DeepEPLLDispatchOutput<T>
   | FlashinferDispatchOutput<T>;
+/** The names of the forms that dispatched tokens have. */
 export type DispatchOutputFormat = DispatchOutput["format"];
 
+/** Results of tokens that stayed where they were. */
 export interface StandardCombineInput<T extends Tensor = Tensor> {
   readonly format: "standard";
   readonly hiddenStates: T;
 }
 
+/** Results of tokens packed expert by expert, in DeepEP's normal mode. */
 export interface DeepEPNormalCombineInput<T extends Tensor = Tensor> {
   readonly format: "deepepNormal";
   readonly hiddenStates: T;
@@ -70,6 +74,7 @@ export interface DeepEPNormalCombineInput<T extends Tensor = Tensor> {
   readonly topkWeights: T;
 }
 
+/** Results of tokens in one padded block per expert, in DeepEP's low-latency mode. */
 export interface DeepEPLLCombineInput<T extends Tensor = Tensor> {
   readonly format: "deepepLl";
   readonly hiddenStates: T;
@@ -83,55 +88,65 @@ export interface FlashinferCombineInput<T extends Tensor = Tensor> {
   readonly hiddenStates: T;
 }
 
+/** Experts' results in one of four forms; `format` tells which. */
 export type CombineInput<T extends Tensor = Tensor> =
   | StandardCombineInput<T>
   | DeepEPNormalCombineInput<T>
   | DeepEPLLCombineInput<T>
   | FlashinferCombineInput<T>;
+/** The names of the forms that experts' results have. */
 export type CombineInputFormat = CombineInput["format"];
 
+/** Whether the tokens stayed where they were. */
 export function isStandardDispatchOutput<T extends Tensor>(
   output: DispatchOutput<T>,
 ): output is StandardDispatchOutput<T> {
   return output.format === "standard";
 }
 
+/** Whether the tokens have the form of DeepEP's normal mode. */
 export function isDeepEPNormalDispatchOutput<T extends Tensor>(
   output: DispatchOutput<T>,
 ): output is DeepEPNormalDispatchOutput<T> {
   return output.format === "deepepNormal";
 }
 
+/** Whether the tokens have the form of DeepEP's low-latency mode. */
 export function isDeepEPLLDispatchOutput<T extends Tensor>(
   output: DispatchOutput<T>,
 ): output is DeepEPLLDispatchOutput<T> {
   return output.format === "deepepLl";
 }
 
+/** Whether the tokens have the form that `MoeA2ADispatcher` makes. */
 export function isFlashinferDispatchOutput<T extends Tensor>(
   output: DispatchOutput<T>,
 ): output is FlashinferDispatchOutput<T> {
   return output.format === "flashinfer";
 }
 
+/** Whether the results are those of tokens that stayed where they were. */
 export function isStandardCombineInput<T extends Tensor>(
   input: CombineInput<T>,
 ): input is StandardCombineInput<T> {
   return input.format === "standard";
 }
 
+/** Whether the results have the form of DeepEP's normal mode. */
 export function isDeepEPNormalCombineInput<T extends Tensor>(
   input: CombineInput<T>,
 ): input is DeepEPNormalCombineInput<T> {
   return input.format === "deepepNormal";
 }
 
+/** Whether the results have the form of DeepEP's low-latency mode. */
 export function isDeepEPLLCombineInput<T extends Tensor>(
   input: CombineInput<T>,
 ): input is DeepEPLLCombineInput<T> {
   return input.format === "deepepLl";
 }
 
+/** Whether the results have the form that `MoeA2ADispatcher` takes. */
 export function isFlashinferCombineInput<T extends Tensor>(
   input: CombineInput<T>,
 ): input is FlashinferCombineInput<T> {

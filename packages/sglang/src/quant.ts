@@ -1,6 +1,7 @@
 import { bytesPerElement, type CombineDType, type DType, describe, type Tensor } from "@moe-a2a/core";
 import { argumentError, checkInteger, checkTensor } from "./check.js";
 
+/** The forms that hidden states can travel in. */
 export type QuantFormat = "none" | "fp8" | "mxfp8" | "nvfp4";
 
 /** What a quantiser returns: the rows as they travel, and their block scales. */

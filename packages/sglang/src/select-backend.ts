@@ -11,6 +11,7 @@ import { jsBackend } from "@moe-a2a/js";
 import { argumentError } from "./check.js";
 import { probeCuda, type UnavailableStatus } from "./cuda.js";
 
+/** The backends that there are. */
 export type BackendName = Backend["name"];
 
 /** `auto`: CUDA where it can run, else JS. The others: that one or none. */
@@ -29,6 +30,7 @@ export interface RejectedBackend {
   status: UnavailableStatus;
 }
 
+/** A backend, and what spoke for it. */
 export interface BackendSelection<T extends Tensor = Tensor> {
   backend: Backend<T>;
   /** Why this one, in words. */
@@ -39,6 +41,7 @@ export interface BackendSelection<T extends Tensor = Tensor> {
 /** `node:diagnostics_channel` channel of every selection; messages are {@link BackendSelectionMessage}s. */
 export const SELECT_BACKEND_CHANNEL = "moe-a2a:select-backend";
 
+/** What a message on {@link SELECT_BACKEND_CHANNEL} says. */
 export interface BackendSelectionMessage {
   readonly preference: BackendPreference;
   /** Undefined where the backend asked for cannot run. */

@@ -25,15 +25,19 @@ export interface BypassedTopKOutput<T extends Tensor = Tensor> {
   toStandard(): StandardTopKOutput<T>;
 }
 
+/** A router's choice, made or put off. */
 export type TopKOutput<T extends Tensor = Tensor> = StandardTopKOutput<T> | BypassedTopKOutput<T>;
+/** The names of the forms that a router's choice has. */
 export type TopKOutputFormat = NonNullable<TopKOutput["format"]>;
 
+/** Whether the router has chosen. */
 export function isStandardTopKOutput<T extends Tensor>(
   output: TopKOutput<T>,
 ): output is StandardTopKOutput<T> {
   return (output.format ?? "standard") === "standard";
 }
 
+/** Whether the choice was put off. */
 export function isBypassedTopKOutput<T extends Tensor>(
   output: TopKOutput<T>,
 ): output is BypassedTopKOutput<T> {

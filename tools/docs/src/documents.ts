@@ -37,7 +37,8 @@ export function packageFolders(): string[] {
 export function documents(): Document[] {
   const decisions = readdirSync(join(ROOT, "docs"), { recursive: true, encoding: "utf8" })
     .map((path) => posix.join("docs", path.split(sep).join("/")))
-    .filter((path) => path.endsWith(".md"));
+    // The API reference is generated, and its links are typedoc's affair.
+    .filter((path) => path.endsWith(".md") && !path.startsWith("docs/api/"));
   const readmes = packageFolders().map((folder) => `${folder}/README.md`);
   return ["README.md", "CONTRIBUTING.md", "kernels/README.md", "examples/README.md", ...decisions, ...readmes]
     .filter((path) => existsSync(join(ROOT, path)))

@@ -1,6 +1,9 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { commandProblem, commandsOf } from "../src/commands.js";
-import { documents, parseDocument } from "../src/documents.js";
+import { documents, parseDocument, ROOT } from "../src/documents.js";
+import { readManifest } from "../src/manifests.js";
 
 describe("commands", () => {
   it.each(documents().map((document) => [document.path, document] as const))("of %s exist", (_, document) => {
@@ -9,6 +12,17 @@ describe("commands", () => {
       return problem === undefined ? [] : [`line ${command.line}: ${command.text}: ${problem}`];
     });
     expect(problems).toEqual([]);
+  });
+
+  it("of the workflows exist", () => {
+    const folder = join(ROOT, ".github/workflows");
+    const scripts = readdirSync(folder).flatMap((file) => {
+      const text = readFileSync(join(folder, file), "utf8");
+      return [...text.matchAll(/\bnpm (?:run )?([a-z][a-z:-]*)/g)].map(([, script]) => script as string);
+    });
+    expect(scripts.length).toBeGreaterThan(5);
+    const known = Object.keys(readManifest(".").scripts ?? {});
+    expect(scripts.filter((script) => !known.includes(script))).toEqual([]);
   });
 
   it("reports those that do not", () => {
