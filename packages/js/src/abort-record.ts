@@ -77,13 +77,14 @@ export function storeAbortRecord(
 
 /** The verdict of the lowest-numbered peer that wrote one, or undefined. */
 export function readAbortRecord(
-  { words, bytes }: Window,
+  window: Window,
   layout: WorkspaceLayout,
   control: ControlWords,
   activeRanks: readonly number[],
   generation: number,
 ): AbortRecord | undefined {
-  if (Atomics.load(words, control.aborts) === 0) return undefined;
+  if (window.load(control.aborts) === 0) return undefined;
+  const { words, bytes } = window;
   for (const source of activeRanks) {
     const at = base(layout, source);
     if (Atomics.load(words, at + RECORD.set) === 0 || words[at + RECORD.generation] !== generation) continue;

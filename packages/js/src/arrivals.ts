@@ -1,3 +1,4 @@
+import type { Window } from "./memory.js";
 import { hasReached } from "./round-number.js";
 
 /** Where the flags of one phase of one lane stand. */
@@ -21,30 +22,36 @@ export class Arrivals {
 
   /** Starts a phase in which these ranks are expected. */
   begin(activeRanks: readonly number[]): void {
-    this.#here.fill(0);
-    this.#waitMs.fill(0);
+    // By index, here and wherever a round passes: iterators would be garbage, and fill() of a few elements is slower.
+    for (let rank = 0; rank < this.#here.length; rank++) {
+      this.#here[rank] = 0;
+      this.#waitMs[rank] = 0;
+    }
     this.#expected = activeRanks;
     this.#missing = activeRanks.length;
     this.#waitingSince = undefined;
   }
 
   /** Looks at the flags of those still missing, in this rank's window; true once all have arrived. */
-  look(words: Int32Array, flags: Flags, phase: "dispatch" | "combine", round: number): boolean {
+  look(window: Window, flags: Flags, phase: "dispatch" | "combine", round: number): boolean {
     if (this.#missing === 0) return true;
-    const now = performance.now();
-    const waited = this.#waitingSince === undefined ? 0 : now - this.#waitingSince;
-    // Time before the first look was not spent waiting.
-    this.#waitingSince ??= now;
-    // By index, here and where rounds send: iterators would be garbage in every round.
-    for (let i = 0; i < this.#expected.length; i++) {
-      const peer = this.#expected[i]!;
-      if (this.#here[peer] === 1 || !hasReached(Atomics.load(words, flags.flag(phase, peer)), round))
-        continue;
+    const expected = this.#expected;
+    // Reading the clock takes longer than reading all flags: only where a wait begins, or one for somebody ends.
+    let waited = -1;
+    for (let i = 0; i < expected.length; i++) {
+      const peer = expected[i]!;
+      if (this.#here[peer] === 1 || !hasReached(window.load(flags.flag(phase, peer)), round)) continue;
+      if (this.#waitingSince !== undefined) {
+        if (waited < 0) waited = performance.now() - this.#waitingSince;
+        this.#waitMs[peer] = waited;
+      }
       this.#here[peer] = 1;
-      this.#waitMs[peer] = waited;
       this.#missing--;
     }
-    return this.#missing === 0;
+    if (this.#missing === 0) return true;
+    // Time before the first look was not spent waiting.
+    this.#waitingSince ??= performance.now();
+    return false;
   }
 
   has(peer: number): boolean {

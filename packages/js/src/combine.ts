@@ -1,8 +1,8 @@
 import {
   type CheckedCombine,
-  type CheckedDispatch,
   type CheckedTensor,
   type Combine,
+  type CombineDType,
   type CpuTensor,
   type MoeA2AError,
   misplacedExpertOutputError,
@@ -10,102 +10,110 @@ import {
   type ReadyOptions,
 } from "@moe-a2a/core";
 import type { RankContext } from "./context.js";
+import type { DispatchPhase } from "./dispatch.js";
 import type { Lane } from "./lane.js";
 import { PhaseWait } from "./phase.js";
-import { passCombineFlags, spoilCombine, takeCombine } from "./receive.js";
+import { type Output, passCombineFlags, type Summing, spoilCombine, takeCombine } from "./receive.js";
 import { settle, settleSync, throwFailure } from "./settle.js";
 import { tensorAt } from "./tensors.js";
 
-export interface CombineParts {
-  readonly context: RankContext;
-  readonly lane: Lane;
-  readonly round: number;
-  readonly dispatch: CheckedDispatch<CpuTensor>;
-  readonly checked: CheckedCombine<CpuTensor>;
-  /** The caller's own tensor, to be handed back as `output`. */
-  readonly out: CpuTensor | undefined;
+/** The second half of a round, as this rank plays it. */
+class CombinePhase extends PhaseWait implements Summing {
+  readonly numLocalTokens: number;
+  readonly maxTokens: number;
+  readonly hiddenSize: number;
+  readonly dtype: CombineDType;
+  readonly #output: Output;
+
+  constructor({ context, lane, round, checked }: DispatchPhase, combine: CheckedCombine<CpuTensor>) {
+    super(context, lane, "combine", round, checked.maxTokens > 0);
+    const { hiddenSize, dtype, out } = combine;
+    this.numLocalTokens = checked.numLocalTokens;
+    this.maxTokens = checked.maxTokens;
+    this.hiddenSize = hiddenSize;
+    this.dtype = dtype;
+    const elementBytes = dtype === "float32" ? 4 : 2;
+    this.#output = out
+      ? { data: out.data as Output["data"], dtype: out.dtype as CombineDType, start: 0 }
+      : { data: context.private.rows(dtype), dtype, start: lane.outputOffset / elementBytes };
+  }
+
+  protected override complete(): void {
+    if (this.maxTokens === 0) passCombineFlags(this.context, this.lane, this.round);
+    takeCombine(this.context, this.lane, this, this.#output);
+  }
+
+  protected override spoil(): void {
+    spoilCombine(this, this.#output);
+  }
 }
 
 /** The second half of a round of the CPU backend. */
 export class JsCombine implements Combine<CpuTensor> {
-  readonly #context: RankContext;
-  readonly #lane: Lane;
-  readonly #round: number;
-  readonly #phase: PhaseWait;
-  readonly #output: CpuTensor;
+  readonly #phase: CombinePhase;
+  /** The caller's own tensor, or the plan's memory, shown when somebody asks. */
+  #output: CpuTensor | undefined;
   readonly #ownsOutput: boolean;
   #shown = false;
 
-  private constructor(parts: CombineParts) {
-    const { context, lane, round, dispatch, checked, out } = parts;
-    this.#context = context;
-    this.#lane = lane;
-    this.#round = round;
+  private constructor(phase: CombinePhase, out: CpuTensor | undefined) {
+    this.#phase = phase;
+    this.#output = out;
     this.#ownsOutput = out !== undefined;
-    const { numLocalTokens, maxTokens } = dispatch;
-    const { hiddenSize, dtype } = checked;
-    const planned = () =>
-      tensorAt(context.privateMemory, lane.outputOffset, dtype, [numLocalTokens, hiddenSize]);
-    this.#output = out ?? planned();
-    const output = checked.out ?? this.#output;
-    this.#phase = new PhaseWait({
-      context,
-      lane,
-      phase: "combine",
-      round,
-      arrivals: lane.arrivals,
-      exchanges: maxTokens > 0,
-      complete: () => {
-        if (maxTokens === 0) passCombineFlags(context, lane, round);
-        takeCombine(context, lane, { numLocalTokens, maxTokens, hiddenSize, dtype, output });
-      },
-      spoil: () => spoilCombine(output),
-    });
   }
 
-  /** Offers the expert output to the peers; on an instance that has failed nothing is sent. */
-  static start(parts: CombineParts): JsCombine {
-    const { context, lane, round, dispatch, checked } = parts;
+  /**
+   * Offers the expert output to the peers; on an instance that has failed nothing is sent.
+   *
+   * @param out the caller's own tensor, to be handed back as `output`
+   */
+  static start(
+    dispatch: DispatchPhase,
+    checked: CheckedCombine<CpuTensor>,
+    out: CpuTensor | undefined,
+  ): JsCombine {
+    const { context, lane, round } = dispatch;
     checkOverlap(context, lane, checked);
-    const started = new JsCombine(parts);
+    const phase = new CombinePhase(dispatch, checked);
+    const started = new JsCombine(phase, out);
     lane.lastCombine = started;
-    if (!started.#phase.hasFailed() && dispatch.maxTokens > 0) {
-      context.wire.sendCombine(lane, { number: round, maxTokens: dispatch.maxTokens }, checked);
+    if (!phase.hasFailed() && phase.maxTokens > 0) {
+      context.wire.sendCombine(lane, { number: round, maxTokens: phase.maxTokens }, checked);
     }
     return started;
   }
 
   get output(): CpuTensor {
-    const context = this.#context;
+    const { context, lane, round, error, dtype, numLocalTokens, hiddenSize } = this.#phase;
     if (!this.#shown) {
-      const { error } = this.#phase;
       throw error
-        ? context.stateError("output", "failed", `the combine of round ${this.#round} failed (${error.code})`)
+        ? context.stateError("output", "failed", `the combine of round ${round} failed (${error.code})`)
         : context.stateError(
             "output",
             "combining",
-            `the combine of round ${this.#round} is not known to be ready; await ready() first`,
+            `the combine of round ${round} is not known to be ready; await ready() first`,
           );
     }
-    if (!this.#ownsOutput && this.#lane.lastCombine !== this) {
+    if (!this.#ownsOutput && lane.lastCombine !== this) {
       throw context.stateError(
         "output",
         "over",
         `the lane's next combine reuses this memory; pass 'out' to keep results longer`,
       );
     }
+    this.#output ??= tensorAt(context.privateMemory, lane.outputOffset, dtype, [numLocalTokens, hiddenSize]);
     return this.#output;
   }
 
   async ready(options?: ReadyOptions): Promise<void> {
-    const waiting = settle(this.#context, this.#phase, options);
+    const waiting = settle(this.#phase, options);
     if (waiting) await waiting;
-    throwFailure(this.#context, this.#phase);
+    throwFailure(this.#phase);
     this.#shown = true;
   }
 
   readySync(): void {
-    settleSync(this.#context, this.#phase, "Combine.readySync()");
+    settleSync(this.#phase, "Combine.readySync()");
     this.#shown = true;
   }
 
@@ -124,14 +132,22 @@ function checkOverlap(
   lane: Lane,
   { expertOutput, out }: CheckedCombine<CpuTensor>,
 ): void {
-  const overlaps = ({ data }: CheckedTensor<CpuTensor>, { at }: Lane): boolean =>
-    data.buffer === context.own.memory &&
-    data.byteOffset < at.combine + context.combineBytes &&
-    data.byteOffset + data.byteLength > at.combine;
-  if (overlaps(expertOutput, lane) && expertOutput.data.byteOffset !== lane.at.combine) {
+  if (overlaps(context, lane, expertOutput) && expertOutput.data.byteOffset !== lane.at.combine) {
     throw misplacedExpertOutputError(context.rank);
   }
-  if (out && context.lanes.some((other) => overlaps(out, other))) {
+  if (out && context.lanes.some((other) => overlaps(context, other, out))) {
     throw misplacedOutError(context.rank);
   }
+}
+
+function overlaps(
+  { own, combineBytes }: RankContext,
+  { at }: Lane,
+  { data }: CheckedTensor<CpuTensor>,
+): boolean {
+  return (
+    data.buffer === own.memory &&
+    data.byteOffset < at.combine + combineBytes &&
+    data.byteOffset + data.byteLength > at.combine
+  );
 }

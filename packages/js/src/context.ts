@@ -10,7 +10,7 @@ import {
 import { phaseNumber } from "./abort-record.js";
 import { Lane } from "./lane.js";
 import { Accumulator } from "./loops/sum.js";
-import { ControlWords, type Window } from "./memory.js";
+import { ControlWords, Window } from "./memory.js";
 import type { Wire } from "./wire/wire.js";
 
 export interface ContextParts {
@@ -37,6 +37,8 @@ export class RankContext extends InstanceState {
   readonly wire: Wire;
   readonly control: ControlWords;
   readonly privateMemory: ArrayBufferLike;
+  /** Views of all private memory, so that rounds need none of their own. */
+  readonly private: Window;
   readonly accumulator: Accumulator;
   readonly lanes: readonly Lane[];
   readonly checks: CheckContext;
@@ -60,6 +62,7 @@ export class RankContext extends InstanceState {
     this.own = parts.own;
     this.control = new ControlWords(layout);
     this.privateMemory = privateMemory;
+    this.private = new Window(privateMemory);
     this.accumulator = new Accumulator(privateMemory, layout.accumulator, parts.accumulatorBytes);
     this.lanes = layout.lanes.map(
       (_, l) => new Lane(l as 0 | 1, layout, config, privateMemory, parts.firstRound),
@@ -101,7 +104,7 @@ export class RankContext extends InstanceState {
   }
 
   override isLeftOut(): boolean {
-    return Atomics.load(this.own.words, this.control.generation) !== this.generation;
+    return this.own.load(this.control.generation) !== this.generation;
   }
 
   /** Whether `peer` has left for good: its instance or group closed, or its thread ended. */

@@ -15,6 +15,7 @@ import {
 import { JsCombine } from "./combine.js";
 import type { RankContext } from "./context.js";
 import type { Lane, RoundInFlight } from "./lane.js";
+import { payloadOffsets } from "./payload-layout.js";
 import { PhaseWait } from "./phase.js";
 import { spoilDispatch, takeDispatch } from "./receive.js";
 import type { DroppedEntries } from "./routing.js";
@@ -28,48 +29,64 @@ export function total(counts: Int32Array): number {
   return sum;
 }
 
-export interface DispatchParts {
-  readonly context: RankContext;
-  readonly lane: Lane;
-  readonly round: number;
+/** The first half of a round, as this rank plays it. */
+export class DispatchPhase extends PhaseWait {
   readonly checked: CheckedDispatch<CpuTensor>;
   /** Of each payload, in this rank's window. */
   readonly offsets: readonly number[];
-  readonly dropped: DroppedEntries;
-  readonly tokensSent: number;
+  /** Known once the phase is done. */
+  report: DispatchReport | undefined;
+  readonly #dropped: DroppedEntries;
+  readonly #tokensSent: number;
+
+  /** @param dropped what routing dropped; it has left `sendCounts` in the lane */
+  constructor(
+    context: RankContext,
+    lane: Lane,
+    round: number,
+    checked: CheckedDispatch<CpuTensor>,
+    dropped: DroppedEntries,
+  ) {
+    super(context, lane, "dispatch", round, true);
+    this.checked = checked;
+    this.offsets = payloadOffsets(context.layout, lane, round, checked);
+    this.#dropped = dropped;
+    this.#tokensSent = total(lane.sendCounts);
+  }
+
+  protected override complete(): void {
+    const { lane } = this;
+    takeDispatch(this.context, lane, this);
+    this.report = {
+      round: this.round,
+      lane: lane.index,
+      tokensSent: this.#tokensSent,
+      tokensReceived: total(lane.recvCounts),
+      droppedEntries: this.#dropped,
+      waitMs: lane.arrivals.waitMs(),
+    };
+  }
+
+  protected override spoil(): void {
+    spoilDispatch(this.context, this.lane, this);
+  }
 }
 
 /** A round of the CPU backend. */
 export class JsDispatch implements Dispatch<CpuTensor>, RoundInFlight {
-  readonly #parts: DispatchParts;
-  readonly #phase: PhaseWait;
-  #report: DispatchReport | undefined;
+  readonly #phase: DispatchPhase;
   #shown = false;
   #recv: readonly CpuTensor[] | undefined;
   #combine: JsCombine | undefined;
 
-  constructor(parts: DispatchParts) {
-    this.#parts = parts;
-    const { context, lane } = parts;
-    this.#phase = new PhaseWait({
-      context,
-      lane,
-      phase: "dispatch",
-      round: parts.round,
-      arrivals: lane.arrivals,
-      exchanges: true,
-      complete: () => {
-        takeDispatch(context, lane, parts);
-        this.#report = this.#makeReport();
-      },
-      spoil: () => spoilDispatch(context, lane, parts),
-    });
+  constructor(phase: DispatchPhase) {
+    this.#phase = phase;
   }
 
   get recv(): readonly CpuTensor[] {
     this.#checkShown("recv");
     if (!this.#recv) {
-      const { context, checked, offsets } = this.#parts;
+      const { context, checked, offsets } = this.#phase;
       this.#recv = checked.payloads.map(({ dtype, shape }, p) => {
         const columns = shape[1]!;
         return tensorAt(context.own.memory, offsets[p]!, dtype, [
@@ -84,17 +101,13 @@ export class JsDispatch implements Dispatch<CpuTensor>, RoundInFlight {
 
   get recvCounts(): CpuTensor {
     this.#checkShown("recvCounts");
-    return {
-      dtype: "int32",
-      shape: [this.#parts.context.config.epSize],
-      device: CPU,
-      data: this.#parts.lane.recvCounts,
-    };
+    const { ranks, recvCounts } = this.#phase.lane;
+    return { dtype: "int32", shape: [ranks], device: CPU, data: recvCounts };
   }
 
   get expertStats(): CpuTensor | undefined {
     this.#checkShown("expertStats");
-    const { context, lane, checked } = this.#parts;
+    const { context, lane, checked } = this.#phase;
     if (!checked.expertStats) return undefined;
     const shape = [context.config.epSize, checked.statsLength];
     return { dtype: "int32", shape, device: CPU, data: lane.gatheredStats.subarray(0, numElements(shape)) };
@@ -102,7 +115,7 @@ export class JsDispatch implements Dispatch<CpuTensor>, RoundInFlight {
 
   combineBuffer(hiddenSize: number, dtype: DType): CpuTensor {
     this.#checkShown("combineBuffer()");
-    const { context, lane, checked } = this.#parts;
+    const { context, lane, checked } = this.#phase;
     checkCombineRow(context.checks, "combineBuffer()", hiddenSize, dtype);
     return tensorAt(context.own.memory, lane.at.combine, dtype, [
       context.config.epSize,
@@ -112,20 +125,19 @@ export class JsDispatch implements Dispatch<CpuTensor>, RoundInFlight {
   }
 
   async ready(options?: ReadyOptions): Promise<DispatchReport> {
-    const { context } = this.#parts;
-    const waiting = settle(context, this.#phase, options);
+    const waiting = settle(this.#phase, options);
     if (waiting) await waiting;
-    throwFailure(context, this.#phase);
+    throwFailure(this.#phase);
     return this.#show();
   }
 
   readySync(): DispatchReport {
-    settleSync(this.#parts.context, this.#phase, "Dispatch.readySync()");
+    settleSync(this.#phase, "Dispatch.readySync()");
     return this.#show();
   }
 
   combine(expertOutput: CpuTensor, options?: { readonly out?: CpuTensor }): Combine<CpuTensor> {
-    const { context, lane, round, checked } = this.#parts;
+    const { context, checked } = this.#phase;
     this.#checkUncombined();
     this.#checkShown("combine()");
     context.checkUsable("combine()");
@@ -134,7 +146,7 @@ export class JsDispatch implements Dispatch<CpuTensor>, RoundInFlight {
     // Reading the arguments may have run code of the caller.
     this.#checkUncombined();
     context.checkUsable("combine()");
-    this.#combine = JsCombine.start({ context, lane, round, dispatch: checked, checked: combine, out });
+    this.#combine = JsCombine.start(this.#phase, combine, out);
     return this.#combine;
   }
 
@@ -147,40 +159,23 @@ export class JsDispatch implements Dispatch<CpuTensor>, RoundInFlight {
       : "it was not combined; call combine() and await its ready() first";
   }
 
-  /** Whether the instance had failed before anything of this round was sent. */
-  hasFailed(): boolean {
-    return this.#phase.hasFailed();
-  }
-
   giveUp(error: MoeA2AError): void {
     this.#phase.giveUp(error);
     this.#combine?.giveUp(error);
   }
 
   #checkUncombined(): void {
-    if (this.#combine) throw this.#parts.context.combinedError(this.#parts.round);
-  }
-
-  #makeReport(): DispatchReport {
-    const { lane, round, dropped, tokensSent } = this.#parts;
-    return {
-      round,
-      lane: lane.index,
-      tokensSent,
-      tokensReceived: total(lane.recvCounts),
-      droppedEntries: dropped,
-      waitMs: lane.arrivals.waitMs(),
-    };
+    if (this.#combine) throw this.#phase.context.combinedError(this.#phase.round);
   }
 
   #show(): DispatchReport {
     this.#shown = true;
-    return this.#report as DispatchReport;
+    return this.#phase.report as DispatchReport;
   }
 
   /** What arrived may be looked at from `ready()` until the lane's next dispatch. */
   #checkShown(what: string): void {
-    const { context, lane, round } = this.#parts;
+    const { context, lane, round } = this.#phase;
     if (!this.#shown) {
       const { error } = this.#phase;
       const state = error ? "failed" : "dispatched";

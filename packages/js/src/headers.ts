@@ -30,50 +30,59 @@ export function bufferOf(round: number): number {
   return wireRound(round) & 1;
 }
 
-function dispatchHeader(lane: Lane, round: number, source: number, ranks: number): number {
-  return (lane.at.dispatchHeaders + (bufferOf(round) * ranks + source) * DISPATCH_HEADER_BYTES) / 4;
+function dispatchHeader(lane: Lane, round: number, source: number): number {
+  return (lane.at.dispatchHeaders + (bufferOf(round) * lane.ranks + source) * DISPATCH_HEADER_BYTES) / 4;
 }
 
 function combineHeader(lane: Lane, source: number): number {
   return (lane.at.combineHeaders + source * COMBINE_HEADER_BYTES) / 4;
 }
 
-/** Where a message stands: which lane, which round, from whom, among how many ranks. */
-export interface HeaderPlace {
-  readonly lane: Lane;
+/** What a rank says of its dispatch to the others, next to how many rows it sent to each. */
+export interface DispatchNotice {
   readonly round: number;
-  readonly source: number;
-  readonly ranks: number;
+  readonly generation: number;
+  readonly checked: Pick<CheckedDispatch, "maxTokens" | "rowBytes" | "statsLength">;
+  /** int32, as many as `statsLength`; undefined where they are there already. */
+  readonly stats: Int32Array | undefined;
 }
 
-/** Writes what this rank believes about a round, and how many rows it sent there, into a peer's window. */
+/** Writes what `source` believes about a round, and how many rows it sent there, into a peer's window. */
 export function writeDispatchHeader(
   { words }: Window,
-  { lane, round, source, ranks }: HeaderPlace,
-  generation: number,
-  checked: Pick<CheckedDispatch, "maxTokens" | "rowBytes" | "statsLength">,
+  lane: Lane,
+  source: number,
+  { round, generation, checked }: DispatchNotice,
   count: number,
 ): void {
-  const at = dispatchHeader(lane, round, source, ranks);
+  const { maxTokens, rowBytes, statsLength } = checked;
+  const at = dispatchHeader(lane, round, source);
   words[at + DISPATCH.generation] = generation;
   words[at + DISPATCH.round] = wireRound(round);
-  words[at + DISPATCH.maxTokens] = checked.maxTokens;
-  words[at + DISPATCH.payloadCount] = checked.rowBytes.length;
-  for (let p = 0; p < checked.rowBytes.length; p++) words[at + DISPATCH.rowBytes + p] = checked.rowBytes[p]!;
-  words[at + DISPATCH.statsLength] = checked.statsLength;
+  words[at + DISPATCH.maxTokens] = maxTokens;
+  words[at + DISPATCH.payloadCount] = rowBytes.length;
+  for (let p = 0; p < rowBytes.length; p++) words[at + DISPATCH.rowBytes + p] = rowBytes[p]!;
+  words[at + DISPATCH.statsLength] = statsLength;
   words[at + DISPATCH.count] = count;
 }
 
 /** Rows that `source` sent to the window's rank. */
-export function readCount({ words }: Window, { lane, round, source, ranks }: HeaderPlace): number {
-  return words[dispatchHeader(lane, round, source, ranks) + DISPATCH.count]!;
+export function readCount({ words }: Window, lane: Lane, round: number, source: number): number {
+  return words[dispatchHeader(lane, round, source) + DISPATCH.count]!;
+}
+
+/** What a rank says of its combine. */
+export interface CombineNotice {
+  readonly round: number;
+  readonly generation: number;
+  readonly checked: Pick<CheckedCombine, "hiddenSize" | "dtype">;
 }
 
 export function writeCombineHeader(
   { words }: Window,
-  { lane, round, source }: HeaderPlace,
-  generation: number,
-  checked: Pick<CheckedCombine, "hiddenSize" | "dtype">,
+  lane: Lane,
+  source: number,
+  { round, generation, checked }: CombineNotice,
 ): void {
   const at = combineHeader(lane, source);
   words[at + COMBINE.generation] = generation;
@@ -121,29 +130,47 @@ function sameCombine(words: Int32Array, a: number, b: number): boolean {
   return true;
 }
 
+function headerOf(phase: "dispatch" | "combine", lane: Lane, round: number, source: number): number {
+  return phase === "dispatch" ? dispatchHeader(lane, round, source) : combineHeader(lane, source);
+}
+
+/** Where a phase stands: which lane and round, on which rank, among which others. */
+export interface PhasePlace {
+  readonly lane: Lane;
+  readonly round: number;
+  readonly rank: number;
+  readonly activeRanks: readonly number[];
+}
+
+/** Whether all active ranks said the same about a phase. */
+export function isAgreed(
+  { words }: Window,
+  phase: "dispatch" | "combine",
+  { lane, round, rank, activeRanks }: PhasePlace,
+): boolean {
+  const mine = headerOf(phase, lane, round, rank);
+  for (let i = 0; i < activeRanks.length; i++) {
+    const theirs = headerOf(phase, lane, round, activeRanks[i]!);
+    if (!(phase === "dispatch" ? sameDispatch(words, mine, theirs) : sameCombine(words, mine, theirs)))
+      return false;
+  }
+  return true;
+}
+
 /**
- * Compares what all active ranks said about a phase. Every rank sees every header, so all come to the same result.
+ * Names what active ranks said differently. Every rank sees every header, so all come to the same result.
  *
- * @returns a MISMATCH error that lists every rank's value, or undefined where all agree
+ * @returns a MISMATCH error that lists every rank's value
  */
 export function disagreement(
   { words }: Window,
   phase: "dispatch" | "combine",
-  place: Omit<HeaderPlace, "source"> & { readonly rank: number; readonly activeRanks: readonly number[] },
-): MoeA2AError<"ERR_MOE_A2A_MISMATCH"> | undefined {
-  const { lane, round, ranks, rank, activeRanks } = place;
-  const at = (source: number): number =>
-    phase === "dispatch" ? dispatchHeader(lane, round, source, ranks) : combineHeader(lane, source);
-  const same = phase === "dispatch" ? sameDispatch : sameCombine;
-  const mine = at(rank);
-  let agreed = true;
-  for (let i = 0; i < activeRanks.length; i++) agreed &&= same(words, mine, at(activeRanks[i]!));
-  if (agreed) return undefined;
-
+  { lane, round, rank, activeRanks }: PhasePlace,
+): MoeA2AError<"ERR_MOE_A2A_MISMATCH"> {
   const fields = phase === "dispatch" ? dispatchFields : combineFields;
   for (const [field, read] of fields) {
-    const values: unknown[] = new Array(ranks).fill(undefined);
-    for (const source of activeRanks) values[source] = read(words, at(source));
+    const values: unknown[] = new Array(lane.ranks).fill(undefined);
+    for (const source of activeRanks) values[source] = read(words, headerOf(phase, lane, round, source));
     const texts = activeRanks.map((source) => JSON.stringify(values[source]) ?? "undefined");
     if (texts.every((text) => text === texts[0])) continue;
     return disagreementError(rank, `${phase} of round ${round}`, field, values);

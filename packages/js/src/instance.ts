@@ -20,9 +20,8 @@ import {
   type WorkspacePlan,
 } from "@moe-a2a/core";
 import type { RankContext } from "./context.js";
-import { JsDispatch, total } from "./dispatch.js";
+import { DispatchPhase, JsDispatch } from "./dispatch.js";
 import type { Lane } from "./lane.js";
-import { payloadOffsets } from "./payload-layout.js";
 import { resetRank } from "./reset.js";
 import { route } from "./routing.js";
 import { tensorAt } from "./tensors.js";
@@ -87,13 +86,12 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
     const dropped = route(lane, context, ids, checked.numLocalTokens);
 
     const round = lane.nextRound;
-    const offsets = payloadOffsets(context.layout, lane, round, { ranks: context.config.epSize, ...checked });
-    const tokensSent = total(lane.sendCounts);
-    const dispatch = new JsDispatch({ context, lane, round, checked, offsets, dropped, tokensSent });
+    const phase = new DispatchPhase(context, lane, round, checked, dropped);
+    const dispatch = new JsDispatch(phase);
     lane.current = dispatch;
     lane.nextRound = round + 1;
     this.#turn = (lane.index + 1) % context.lanes.length;
-    if (!dispatch.hasFailed()) context.wire.sendDispatch(lane, round, checked, offsets);
+    if (!phase.hasFailed()) context.wire.sendDispatch(lane, round, checked, phase.offsets);
     return dispatch;
   }
 

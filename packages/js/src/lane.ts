@@ -7,6 +7,8 @@ import {
 } from "@moe-a2a/core";
 import { Arrivals } from "./arrivals.js";
 
+const FLAG_WORDS = FLAG_STRIDE / 4;
+
 /** What a lane has to know of its round. */
 export interface RoundInFlight {
   /** What keeps the lane busy, or undefined once it is free for the next round. */
@@ -19,6 +21,8 @@ export interface RoundInFlight {
 export class Lane {
   readonly index: 0 | 1;
   readonly at: LaneLayout;
+  /** epSize. */
+  readonly ranks: number;
   readonly recvCounts: Int32Array;
   readonly gatheredStats: Int32Array;
   readonly entryRanks: Uint8Array;
@@ -31,6 +35,9 @@ export class Lane {
   /** Tokens in the order of each rank's slots, rank after rank; empty where ranks share memory. */
   readonly #sendOrder: Int32Array;
   readonly #maxTargets: number;
+  /** Words of the flags of rank 0. */
+  readonly #dispatchFlags: number;
+  readonly #combineFlags: number;
   /** By rank, the rows in which its results are found, and the element with which slot 0 starts. */
   readonly resultRows: (Float32Array | Uint16Array)[] = [];
   readonly resultStarts: number[] = [];
@@ -58,6 +65,7 @@ export class Lane {
     const entries = M * layout.maxTargets;
     this.index = index;
     this.at = at;
+    this.ranks = R;
     this.recvCounts = new Int32Array(privateMemory, at.recvCounts, R);
     this.gatheredStats = new Int32Array(privateMemory, at.gatheredStats, R * config.maxExpertStats);
     this.entryRanks = new Uint8Array(privateMemory, at.entryRanks, entries);
@@ -73,6 +81,8 @@ export class Lane {
       at.sendOrder === undefined ? 0 : entries,
     );
     this.#maxTargets = layout.maxTargets;
+    this.#dispatchFlags = at.dispatchFlags / 4;
+    this.#combineFlags = at.combineFlags / 4;
     this.outputOffset = at.output;
     this.arrivals = new Arrivals(R);
     this.nextRound = firstRound;
@@ -105,7 +115,6 @@ export class Lane {
 
   /** Word index of the flag by which `source` says which round it has reached in a phase. */
   flag(phase: "dispatch" | "combine", source: number): number {
-    const region = phase === "dispatch" ? this.at.dispatchFlags : this.at.combineFlags;
-    return (region + source * FLAG_STRIDE) / 4;
+    return (phase === "dispatch" ? this.#dispatchFlags : this.#combineFlags) + source * FLAG_WORDS;
   }
 }

@@ -11,13 +11,13 @@ export function payloadOffsets(
   layout: WorkspaceLayout,
   lane: Lane,
   round: number,
-  shape: { readonly ranks: number; readonly maxTokens: number; readonly rowBytes: readonly number[] },
+  { maxTokens, rowBytes }: { readonly maxTokens: number; readonly rowBytes: readonly number[] },
 ): number[] {
   const offsets: number[] = [];
   let at = lane.at.recv + bufferOf(round) * layout.recvBufferBytes;
-  for (const bytes of shape.rowBytes) {
+  for (let p = 0; p < rowBytes.length; p++) {
     offsets.push(at);
-    at = alignUp(at + shape.ranks * shape.maxTokens * bytes);
+    at = alignUp(at + lane.ranks * maxTokens * rowBytes[p]!);
   }
   return offsets;
 }

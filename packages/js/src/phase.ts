@@ -1,45 +1,55 @@
 import { type MissingKind, type MoeA2AError, missingError } from "@moe-a2a/core";
 import { type AbortRecord, phaseNumber, readAbortRecord } from "./abort-record.js";
-import type { Arrivals } from "./arrivals.js";
 import type { RankContext } from "./context.js";
-import { disagreement } from "./headers.js";
+import { disagreement, isAgreed, type PhasePlace } from "./headers.js";
 import type { Lane } from "./lane.js";
 
-export interface PhaseParts {
+/** This rank's half of one phase: whether it may send, waiting, agreement, and the verdict. */
+export abstract class PhaseWait {
   readonly context: RankContext;
   readonly lane: Lane;
   readonly phase: "dispatch" | "combine";
   readonly round: number;
-  readonly arrivals: Arrivals;
   /** Whether anything is exchanged; a combine without slots is not. */
   readonly exchanges: boolean;
-  /** Takes what arrived; runs once, when all ranks have come and agree. */
-  readonly complete: () => void;
-  /** Makes the outputs of this phase look failed; runs once. */
-  readonly spoil: () => void;
-}
-
-/** This rank's half of one phase: whether it may send, waiting, agreement, and the verdict. */
-export class PhaseWait {
-  readonly #parts: PhaseParts;
-  readonly #number: number;
-  /** A `performance.now()`. */
-  readonly deadline: number;
   outcome: "pending" | "done" | "failed" = "pending";
   error: MoeA2AError | undefined;
+  #deadline: number | undefined;
   /** Whether everything has been received that had come by the deadline. */
   #caughtUp: "no" | "asked" | "yes" = "no";
 
-  constructor(parts: PhaseParts) {
-    this.#parts = parts;
-    this.#number = phaseNumber(parts.round, parts.phase);
-    this.deadline = performance.now() + parts.context.config.timeoutMs;
-    parts.arrivals.begin(parts.context.activeRanks);
+  constructor(
+    context: RankContext,
+    lane: Lane,
+    phase: "dispatch" | "combine",
+    round: number,
+    exchanges: boolean,
+  ) {
+    this.context = context;
+    this.lane = lane;
+    this.phase = phase;
+    this.round = round;
+    this.exchanges = exchanges;
+    // Without an exchange there is hardly ever something to wait for, and reading the clock is half the phase.
+    this.#deadline = exchanges ? performance.now() + context.config.timeoutMs : undefined;
+    if (exchanges) lane.arrivals.begin(context.activeRanks);
+  }
+
+  /** Takes what arrived; runs once, when all ranks have come and agree. */
+  protected abstract complete(): void;
+
+  /** Makes the outputs of this phase look failed; runs once. */
+  protected abstract spoil(): void;
+
+  /** A `performance.now()`. */
+  get deadline(): number {
+    this.#deadline ??= performance.now() + this.context.config.timeoutMs;
+    return this.#deadline;
   }
 
   /** Whether the instance has failed before this phase sent anything; it then fails with that verdict. */
   hasFailed(): boolean {
-    const { context } = this.#parts;
+    const { context } = this;
     const record = context.failure ? undefined : this.#verdict();
     if (context.isLeftOut()) this.#fail(this.#leftOut(), false);
     else if (record) context.fail(record.error, { told: false, tellPeers: true });
@@ -50,11 +60,12 @@ export class PhaseWait {
   /** Moves the phase on as far as possible without waiting; true once it is settled. */
   poll(): boolean {
     if (this.outcome !== "pending") return true;
-    const { context } = this.#parts;
+    const { context } = this;
     if (context.isLeftOut()) return this.#fail(this.#leftOut(), false);
-    const here = this.#look() && context.wire.unsent(this.#parts.lane).length === 0;
-    const error = here ? this.#disagreement() : undefined;
-    if (error) return this.#fail(error, true);
+    const here = this.#look() && context.wire.unsent(this.lane).length === 0;
+    if (here && this.exchanges && !isAgreed(context.own, this.phase, this.#place())) {
+      return this.#fail(disagreement(context.own, this.phase, this.#place()), true);
+    }
     const record = this.#verdict();
     if (record) return this.#fail(record.error, true);
     if (!here) return this.#findMissing();
@@ -67,53 +78,49 @@ export class PhaseWait {
     if (this.outcome !== "pending") return;
     this.outcome = "failed";
     this.error = error;
-    this.#parts.context.wire.release(this.#parts.lane);
-    this.#parts.spoil();
+    this.context.wire.release(this.lane);
+    this.spoil();
   }
 
   #look(): boolean {
-    const { context, lane, phase, round, arrivals, exchanges } = this.#parts;
-    return !exchanges || arrivals.look(context.own.words, lane, phase, round);
+    const { context, lane } = this;
+    return !this.exchanges || lane.arrivals.look(context.own, lane, this.phase, this.round);
   }
 
-  #disagreement(): MoeA2AError | undefined {
-    const { context, lane, phase, round, exchanges } = this.#parts;
-    if (!exchanges) return undefined;
-    const { rank, activeRanks, config } = context;
-    return disagreement(context.own, phase, { lane, round, ranks: config.epSize, rank, activeRanks });
+  #place(): PhasePlace {
+    const { rank, activeRanks } = this.context;
+    return { lane: this.lane, round: this.round, rank, activeRanks };
   }
 
   /** A peer's verdict on this phase or an earlier one; one on a later phase leaves this phase alone. */
   #verdict(): AbortRecord | undefined {
-    const { context, lane } = this.#parts;
-    const { own, layout, control, activeRanks, generation } = context;
+    const { own, layout, control, activeRanks, generation } = this.context;
     const record = readAbortRecord(own, layout, control, activeRanks, generation);
-    return record && ((record.completed[lane.index]! - this.#number) | 0) < 0 ? record : undefined;
+    const number = phaseNumber(this.round, this.phase);
+    return record && ((record.completed[this.lane.index]! - number) | 0) < 0 ? record : undefined;
   }
 
   #finish(): void {
-    const { context, lane, complete } = this.#parts;
+    const { context, lane } = this;
     // A peer that has left may not have taken its rows; their memory is the caller's again all the same.
     context.wire.release(lane);
-    complete();
-    // What a reset that left this rank out let others overwrite meanwhile must not pass as good. The read-modify-write
-    // keeps the reads of complete() before this one, which a plain atomic load would not.
-    Atomics.add(context.own.words, context.control.generation, 0);
-    if (context.isLeftOut()) {
+    this.complete();
+    // What a reset that left this rank out let others overwrite meanwhile must not pass as good.
+    if (this.exchanges && context.own.loadLast(context.control.generation) !== context.generation) {
       this.#fail(this.#leftOut(), false);
       return;
     }
     this.outcome = "done";
-    context.completed[lane.index] = this.#number;
+    context.completed[lane.index] = phaseNumber(this.round, this.phase);
   }
 
   #leftOut(): MoeA2AError {
-    return this.#parts.context.leftOutError(`${this.#parts.phase} of round ${this.#parts.round}`);
+    return this.context.leftOutError(`${this.phase} of round ${this.round}`);
   }
 
   /** Fails the instance, and with it this phase. A verdict is passed on too: its finder may have ended while it told it. */
   #fail(error: MoeA2AError, tellPeers: boolean): true {
-    const { context } = this.#parts;
+    const { context } = this;
     context.fail(error, { told: false, tellPeers });
     this.giveUp(context.failure?.error ?? error);
     return true;
@@ -121,13 +128,14 @@ export class PhaseWait {
 
   /** Fails the phase where a missing rank has left, or the time is up. */
   #findMissing(): boolean {
-    const { context, phase, round, arrivals } = this.#parts;
+    const { context, lane, phase, round } = this;
+    const { arrivals } = lane;
     if (context.isCutOff()) return this.#fail(context.givenUpError("closed"), false);
     const late = this.#isLate();
     if (!late && !this.#someLeft()) return false;
     // Who left stored its flag or its verdict before, and so may who came at the last moment: look once more, after that.
     const departures = arrivals.missingRanks().map((peer) => ({ peer, how: context.departure(peer) }));
-    const unsent = context.wire.unsent(this.#parts.lane);
+    const unsent = context.wire.unsent(lane);
     if (this.#look() && unsent.length === 0) return this.poll();
     const record = this.#verdict();
     if (record) return this.#fail(record.error, true);
@@ -153,7 +161,7 @@ export class PhaseWait {
   /** Whether the time is up, also for what came in time and has not been read yet. */
   #isLate(): boolean {
     if (performance.now() < this.deadline) return false;
-    const { group, rank } = this.#parts.context;
+    const { group, rank } = this.context;
     if (!group.afterCatchingUp || this.#caughtUp === "yes") return true;
     if (this.#caughtUp === "no") {
       this.#caughtUp = "asked";
@@ -166,11 +174,11 @@ export class PhaseWait {
   }
 
   #someLeft(): boolean {
-    const { context, arrivals } = this.#parts;
+    const { context, lane } = this;
     const { activeRanks } = context;
     for (let i = 0; i < activeRanks.length; i++) {
       const peer = activeRanks[i]!;
-      if (!arrivals.has(peer) && context.departure(peer)) return true;
+      if (!lane.arrivals.has(peer) && context.departure(peer)) return true;
     }
     return false;
   }

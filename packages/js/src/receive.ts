@@ -1,9 +1,10 @@
-import type { CheckedDispatch, CheckedTensor, CombineDType, CpuTensor } from "@moe-a2a/core";
+import type { CheckedDispatch, CombineDType } from "@moe-a2a/core";
 import type { RankContext } from "./context.js";
-import { bufferOf, readCount } from "./headers.js";
+import { readCount } from "./headers.js";
 import type { Lane } from "./lane.js";
 import { fillNaN, sumRows } from "./loops/sum.js";
 import { wireRound } from "./round-number.js";
+import { statsOffset } from "./wire/stores.js";
 
 /** What of a dispatch the receiving side needs. */
 export interface Receiving {
@@ -14,19 +15,24 @@ export interface Receiving {
 }
 
 /** Takes counts and statistics into private memory, where no peer writes, and makes padding look like padding. */
-export function takeDispatch(context: RankContext, lane: Lane, { round, checked, offsets }: Receiving): void {
-  const { own, config, isActive, layout } = context;
-  const ranks = config.epSize;
-  for (let source = 0; source < ranks; source++) {
-    const active = isActive[source] === 1;
-    lane.recvCounts[source] = active ? readCount(own, { lane, round, source, ranks }) : 0;
-    const mine = source * checked.statsLength;
-    const theirs = (lane.at.expertStats + (bufferOf(round) * ranks + source) * layout.statsRowBytes) / 4;
-    for (let i = 0; i < checked.statsLength; i++) {
-      lane.gatheredStats[mine + i] = active ? own.words[theirs + i]! : 0;
-    }
+export function takeDispatch(context: RankContext, lane: Lane, receiving: Receiving): void {
+  const { own, isActive } = context;
+  const { round, checked } = receiving;
+  for (let source = 0; source < lane.ranks; source++) {
+    lane.recvCounts[source] = isActive[source] === 1 ? readCount(own, lane, round, source) : 0;
   }
-  fillPadding(context, lane, { round, checked, offsets });
+  if (checked.statsLength > 0) takeStats(context, lane, round, checked.statsLength);
+  fillPadding(context, lane, receiving);
+}
+
+function takeStats(context: RankContext, lane: Lane, round: number, length: number): void {
+  const { words } = context.own;
+  for (let source = 0; source < lane.ranks; source++) {
+    const active = context.isActive[source] === 1;
+    const mine = source * length;
+    const theirs = statsOffset(context, lane, round, source) / 4;
+    for (let i = 0; i < length; i++) lane.gatheredStats[mine + i] = active ? words[theirs + i]! : 0;
+  }
 }
 
 /** Makes a failed dispatch look like an empty round. */
@@ -38,13 +44,14 @@ export function spoilDispatch(context: RankContext, lane: Lane, receiving: Recei
 
 /** Fills the padding slots of the expert-id payload, and with the debug switch those of the others. */
 function fillPadding(context: RankContext, lane: Lane, { checked, offsets }: Receiving): void {
-  const { own, config } = context;
+  const { own } = context;
   const { maxTokens } = checked;
+  if (maxTokens === 0) return;
   for (let p = 0; p < checked.rowBytes.length; p++) {
     const isIds = p === checked.expertIdPayloadIndex;
     if (!isIds && !context.fillPadding) continue;
     const rowBytes = checked.rowBytes[p]!;
-    for (let source = 0; source < config.epSize; source++) {
+    for (let source = 0; source < lane.ranks; source++) {
       const from = offsets[p]! + (source * maxTokens + lane.recvCounts[source]!) * rowBytes;
       const to = offsets[p]! + (source + 1) * maxTokens * rowBytes;
       if (isIds) own.words.fill(checked.invalidTokenExpertId, from / 4, to / 4);
@@ -53,25 +60,32 @@ function fillPadding(context: RankContext, lane: Lane, { checked, offsets }: Rec
   }
 }
 
+/** Where a combine's output goes. */
+export interface Output {
+  /** Views of the caller's tensor, or of this rank's private memory. */
+  readonly data: Float32Array | Uint16Array;
+  readonly dtype: CombineDType;
+  /** The element of `data` with which row 0 starts. */
+  readonly start: number;
+}
+
 /** What of a combine the summing side needs. */
 export interface Summing {
   readonly numLocalTokens: number;
   readonly maxTokens: number;
   readonly hiddenSize: number;
   readonly dtype: CombineDType;
-  readonly output: CheckedTensor<CpuTensor>;
 }
 
 /**
  * Sums each local token's results: float32 from +0, in ascending k over the entries that stand first for their rank,
  * rounded once. The rows are read where the wire has them.
  */
-export function takeCombine(context: RankContext, lane: Lane, summing: Summing): void {
+export function takeCombine(context: RankContext, lane: Lane, summing: Summing, output: Output): void {
   const { wire, accumulator, maxTargets, activeRanks } = context;
   const { entryRanks, entrySlots, entryCounts, resultRows, resultStarts, tokenRows, tokenStarts } = lane;
   const { numLocalTokens, maxTokens, hiddenSize, dtype } = summing;
-  const output = summing.output.data as Float32Array | Uint16Array;
-  const outputDType = summing.output.dtype as CombineDType;
+  if (numLocalTokens === 0) return;
   const elementBytes = dtype === "float32" ? 4 : 2;
   const row = { maxTokens, bytes: hiddenSize * elementBytes };
   for (let i = 0; i < activeRanks.length; i++) {
@@ -88,24 +102,28 @@ export function takeCombine(context: RankContext, lane: Lane, summing: Summing):
       tokenRows[i] = resultRows[owner]!;
       tokenStarts[i] = resultStarts[owner]! + entrySlots[first + i]! * hiddenSize;
     }
-    const at = token * hiddenSize;
-    sumRows(accumulator, tokenRows, tokenStarts, count, hiddenSize, dtype, output, at, outputDType);
+    const at = output.start + token * hiddenSize;
+    sumRows(accumulator, tokenRows, tokenStarts, count, hiddenSize, dtype, output.data, at, output.dtype);
   }
 }
 
+/** Rounds after which flags that nobody stores are moved on. */
+const FLAG_ROUNDS = 2 ** 16;
+
 /**
  * Moves this window's combine flags past a round without slots, in which nobody stores them. Left behind, they would read
- * as ahead once half of all numbers have gone by.
+ * as ahead once half of all numbers have gone by; now and then is enough.
  */
 export function passCombineFlags({ own, activeRanks }: RankContext, lane: Lane, round: number): void {
+  if (wireRound(round) % FLAG_ROUNDS !== 0) return;
   for (let i = 0; i < activeRanks.length; i++) {
-    Atomics.store(own.words, lane.flag("combine", activeRanks[i]!), wireRound(round));
+    own.store(lane.flag("combine", activeRanks[i]!), wireRound(round));
   }
 }
 
 /** Makes a failed combine's output NaN in every row. */
-export function spoilCombine(output: CheckedTensor<CpuTensor>): void {
+export function spoilCombine({ numLocalTokens, hiddenSize }: Summing, { data, dtype, start }: Output): void {
   // A caller may have transferred its array away meanwhile; it then has no length.
-  if (output.data.length === 0) return;
-  fillNaN(output.data as Float32Array | Uint16Array, output.dtype as CombineDType);
+  if (data.length === 0) return;
+  fillNaN(data.subarray(start, start + numLocalTokens * hiddenSize), dtype);
 }

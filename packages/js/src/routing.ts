@@ -32,8 +32,11 @@ export function route(
   const { numExperts, topK } = config;
   const { entryRanks, entrySlots, entryCounts, sendCounts, lastTokens } = lane;
   const dropped: DroppedEntries = { padding: 0, invalidExpert: 0, inactiveRank: 0 };
-  sendCounts.fill(0);
-  lastTokens.fill(NOBODY);
+  // A loop: fill() of a few elements takes longer, and idle ranks do little else.
+  for (let target = 0; target < sendCounts.length; target++) {
+    sendCounts[target] = 0;
+    lastTokens[target] = NOBODY;
+  }
   for (let token = 0; token < numLocalTokens; token++) {
     const first = token * maxTargets;
     let targets = 0;

@@ -1,11 +1,13 @@
 import { checkSignal, type ReadyOptions } from "@moe-a2a/core";
-import type { RankContext } from "./context.js";
 import type { PhaseWait } from "./phase.js";
 import { waitFor } from "./wait.js";
 
 /** Rounds that always find their peers there would keep timers and I/O waiting: a turn is due after so many milliseconds. */
 const TURN_MS = 5;
+/** Of phases that are over at once, every so many look at the clock, which takes longer than the rest of such a look. */
+const CALLS = 8;
 let lastTurn = 0;
+let callsLeft = 0;
 
 /** Lets the event loop take a turn. */
 async function breathe(): Promise<void> {
@@ -19,19 +21,19 @@ async function breathe(): Promise<void> {
  * @returns undefined where there is nothing to wait for: most rounds of idle ranks are over by then, and every promise costs
  * @throws (rejects) the signal's reason
  */
-export function settle(
-  context: RankContext,
-  phase: PhaseWait,
-  options: ReadyOptions | undefined,
-): Promise<void> | undefined {
-  const signal = options === undefined ? undefined : checkSignal(context.rank, options.signal);
+export function settle(phase: PhaseWait, options: ReadyOptions | undefined): Promise<void> | undefined {
+  const signal = options === undefined ? undefined : checkSignal(phase.context.rank, options.signal);
   if (signal?.aborted) throw signal.reason;
-  if (!phase.poll()) return waitFor(phase, context.group.bell, signal);
-  return performance.now() - lastTurn < TURN_MS ? undefined : breathe();
+  if (!phase.poll()) return waitFor(phase, phase.context.group.bell, signal);
+  if (callsLeft-- > 0) return undefined;
+  if (performance.now() - lastTurn >= TURN_MS) return breathe();
+  callsLeft = CALLS - 1;
+  return undefined;
 }
 
 /** Waits for a phase, blocking the thread. @throws its error; STATE where ranks share the thread */
-export function settleSync(context: RankContext, phase: PhaseWait, call: string): void {
+export function settleSync(phase: PhaseWait, call: string): void {
+  const { context } = phase;
   if (!context.group.canBlock) {
     throw context.stateError(
       call,
@@ -43,12 +45,13 @@ export function settleSync(context: RankContext, phase: PhaseWait, call: string)
   }
   if (!phase.poll()) context.group.bell.waitSync(() => phase.poll(), phase.deadline);
   while (!phase.poll());
-  throwFailure(context, phase);
+  throwFailure(phase);
 }
 
 /** @throws the error of a phase that has failed */
-export function throwFailure(context: RankContext, phase: PhaseWait): void {
+export function throwFailure(phase: PhaseWait): void {
   if (!phase.error) return;
+  const { context } = phase;
   if (context.failure) context.failure.told = true;
   throw phase.error;
 }

@@ -1,6 +1,6 @@
 import type { DispatchInput } from "../api.js";
 import { LIMITS, type ResolvedConfig } from "../config.js";
-import { bytesPerElement } from "../dtype.js";
+import type { DType } from "../dtype.js";
 import { MoeA2AError } from "../errors.js";
 import { describe, type Tensor } from "../tensor.js";
 import {
@@ -9,6 +9,7 @@ import {
   type CheckedTensor,
   checkKept,
   checkTensor,
+  elementBytes,
 } from "./check-tensor.js";
 
 /** What a dispatch's arguments come to, once they are known to be right. Nothing is read from the input again. */
@@ -34,6 +35,9 @@ export interface CheckedDispatch<T extends Tensor = Tensor> {
   /** The stream asked for; always undefined on the CPU. */
   readonly stream: bigint | undefined;
 }
+
+/** What ids, counts and statistics are. */
+const INT32: readonly DType[] = ["int32"];
 
 const INT32_MIN = -(2 ** 31);
 const INT32_MAX = 2 ** 31 - 1;
@@ -107,13 +111,16 @@ export function checkStream({ rank, device }: CheckContext, given: unknown): big
   throw argumentError(rank, "stream", `is ${describe(given)}; it must be a stream's handle, a bigint`);
 }
 
+/** Names of payloads in messages, made once. */
+const payloadNames: readonly string[] = Array.from({ length: LIMITS.payloads }, (_, p) => `payloads[${p}]`);
+
 function checkPayloads<T extends Tensor>(
   context: CheckContext,
   given: unknown,
   numLocalTokens: number,
 ): readonly CheckedTensor<T>[] {
-  const count = Array.isArray(given) ? given.length : 0;
-  if (count < 1 || count > LIMITS.payloads) {
+  const count: number = Array.isArray(given) ? given.length : 0;
+  if (!(count >= 1 && count <= LIMITS.payloads)) {
     const what = Array.isArray(given) ? `has ${count} tensors` : `is ${describe(given)}`;
     throw argumentError(
       context.rank,
@@ -121,21 +128,31 @@ function checkPayloads<T extends Tensor>(
       `${what}; it must be an array of 1 to ${LIMITS.payloads} tensors`,
     );
   }
-  const payloads = Array.from({ length: count }, (_, p) => (given as readonly unknown[])[p]);
-  return payloads.map((payload, p) =>
-    checkTensor<T>(context, `payloads[${p}]`, payload, {
-      shape: [numLocalTokens, undefined],
-      dims: "numLocalTokens, n",
-    }),
-  );
+  const list = given as readonly unknown[];
+  const expected = { shape: [numLocalTokens, undefined], dims: "numLocalTokens, n" };
+  // All entries are read before one is looked into: reading a tensor may run code of the caller.
+  if (count === 1) return [checkTensor<T>(context, payloadNames[0] as string, list[0], expected)];
+  const payloads: unknown[] = [];
+  for (let p = 0; p < count; p++) payloads.push(list[p]);
+  const checked: CheckedTensor<T>[] = [];
+  for (let p = 0; p < count; p++) {
+    checked.push(checkTensor<T>(context, payloadNames[p] as string, payloads[p], expected));
+  }
+  return checked;
 }
 
 function checkRowBytes(
   { config, rank }: CheckContext,
   payloads: readonly CheckedTensor[],
 ): readonly number[] {
-  const rowBytes = payloads.map(({ dtype, shape }) => (shape[1] as number) * bytesPerElement(dtype));
-  const total = rowBytes.reduce((sum, bytes) => sum + bytes, 0);
+  const rowBytes: number[] = [];
+  let total = 0;
+  for (let p = 0; p < payloads.length; p++) {
+    const { dtype, shape } = payloads[p] as CheckedTensor;
+    const bytes = (shape[1] as number) * elementBytes(dtype);
+    rowBytes.push(bytes);
+    total += bytes;
+  }
   if (total > config.maxDispatchBytesPerToken) {
     throw argumentError(
       rank,
@@ -170,7 +187,7 @@ function checkExpertIdPayload(rank: number, given: unknown, payloads: readonly C
 function checkStats<T extends Tensor>(context: CheckContext, given: unknown): CheckedTensor<T> | undefined {
   if (given === undefined) return undefined;
   const stats = checkTensor<T>(context, "expertStats", given, {
-    dtype: ["int32"],
+    dtype: INT32,
     shape: [undefined],
     dims: "n",
   });
@@ -220,10 +237,10 @@ export function checkDispatch<T extends Tensor>(
   const onDevice = context.device === "cuda" && typeof count === "object" && count !== null;
   const given = onDevice ? undefined : checkNumLocalTokens(context, count, maxTokens);
   const tokenCount = onDevice
-    ? checkTensor<T>(context, "numLocalTokens", count, { dtype: ["int32"], shape: [1], dims: "1" })
+    ? checkTensor<T>(context, "numLocalTokens", count, { dtype: INT32, shape: [1], dims: "1" })
     : undefined;
   const tokenSelectedExperts = checkTensor<T>(context, "tokenSelectedExperts", input.tokenSelectedExperts, {
-    dtype: ["int32"],
+    dtype: INT32,
     shape: [given, config.topK],
     dims: "numLocalTokens, topK",
   });

@@ -1,5 +1,5 @@
 import type { ResolvedConfig } from "../config.js";
-import { type DType, isDType, typedArrayOf } from "../dtype.js";
+import { bytesPerElement, DTYPES, type DType, typedArrayOf } from "../dtype.js";
 import { MoeA2AError } from "../errors.js";
 import { copyShape, describe, isTypedArray, numElements, shapeProblem, type Tensor } from "../tensor.js";
 
@@ -35,6 +35,60 @@ export function argumentError(
   return new MoeA2AError("ERR_MOE_A2A_ARGUMENT", `rank ${rank}: ${argument} ${problem}`, { argument });
 }
 
+/** What the checks ask of a dtype: one look-up per tensor, as they run for every tensor of every round. */
+interface DTypeFacts {
+  /** Class of the array that holds the elements. */
+  readonly array: string;
+  readonly bytes: number;
+}
+
+// An object without a prototype: looking a key up there takes a third of what a Map takes.
+const facts: { readonly [dtype in DType]: DTypeFacts } = Object.assign(
+  Object.create(null),
+  Object.fromEntries(
+    DTYPES.map((dtype) => [dtype, { array: typedArrayOf(dtype).name, bytes: bytesPerElement(dtype) }]),
+  ),
+);
+
+/** Bytes of one element of a dtype that was checked. */
+export function elementBytes(dtype: DType): number {
+  return facts[dtype].bytes;
+}
+
+/** Reads a tensor's fields, each once, and checks what holds for all tensors; but not its data. */
+function readTensor<T extends Tensor>(
+  context: CheckContext,
+  argument: string,
+  value: unknown,
+): CheckedTensor<T> {
+  if (typeof value !== "object" || value === null) throw notATensor(context, argument, value);
+  const { dtype, shape: given, device, data } = value as Partial<Tensor>;
+  if (dtype === undefined && given === undefined) throw notATensor(context, argument, value);
+  if (typeof dtype !== "string" || facts[dtype] === undefined) {
+    throw argumentError(context.rank, argument, `has the dtype ${describe(dtype)}, which is none`);
+  }
+  const shape = copyShape(given);
+  const problem = shapeProblem(shape);
+  if (problem) throw argumentError(context.rank, argument, `has a shape that ${problem}`);
+  const type: unknown = device?.type;
+  if (type !== context.device) {
+    const what = `is on device ${describe(type)}; this backend takes ${context.device} tensors`;
+    throw argumentError(context.rank, argument, what);
+  }
+  if (context.deviceId !== undefined) checkDeviceId(context, argument, device?.id);
+  return { dtype: dtype as T["dtype"], shape: shape as readonly number[], data: data as T["data"] };
+}
+
+function notATensor({ rank }: CheckContext, argument: string, value: unknown): MoeA2AError {
+  return argumentError(rank, argument, `is ${describe(value)}, not a tensor`);
+}
+
+function checkDeviceId({ rank, device, deviceId }: CheckContext, argument: string, id: unknown): void {
+  if (id === deviceId) return;
+  const what = `is on ${device} device ${describe(id)}; this rank is on device ${deviceId}`;
+  throw argumentError(rank, argument, what);
+}
+
 /**
  * Checks that `value` is a tensor of this device, dtype and shape.
  *
@@ -46,38 +100,23 @@ export function checkTensor<T extends Tensor = Tensor>(
   value: unknown,
   expected: ExpectedTensor,
 ): CheckedTensor<T> {
-  const fail = (problem: string) => argumentError(context.rank, argument, problem);
-  if (typeof value !== "object" || value === null) throw fail(`is ${describe(value)}, not a tensor`);
-  const { dtype, shape: given, device, data } = value as Partial<Tensor>;
-  if (dtype === undefined && given === undefined) throw fail(`is ${describe(value)}, not a tensor`);
-  if (!isDType(dtype)) throw fail(`has the dtype ${describe(dtype)}, which is none`);
-  const shape = copyShape(given);
-  const problem = shapeProblem(shape);
-  if (problem) throw fail(`has a shape that ${problem}`);
-  const dimensions = shape as readonly number[];
-  if (device?.type !== context.device) {
-    throw fail(`is on device ${describe(device?.type)}; this backend takes ${context.device} tensors`);
-  }
-  if (context.deviceId !== undefined && device.id !== context.deviceId) {
-    throw fail(
-      `is on ${context.device} device ${describe(device.id)}; this rank is on device ${context.deviceId}`,
-    );
-  }
+  const tensor = readTensor<T>(context, argument, value);
+  const { dtype, shape } = tensor;
   if (expected.dtype && !expected.dtype.includes(dtype)) {
     const isWide = dtype === "int64" && expected.dtype.includes("int32");
     const hint = isWide ? "; convert the ids, they are not read as they are" : "";
-    throw fail(`has dtype ${dtype}; it must be ${expected.dtype.join(" or ")}${hint}`);
+    const what = `has dtype ${dtype}; it must be ${expected.dtype.join(" or ")}${hint}`;
+    throw argumentError(context.rank, argument, what);
   }
-  if (expected.shape && !matchesShape(dimensions, expected.shape)) {
+  if (expected.shape && !matchesShape(shape, expected.shape)) {
     const { shape: wanted, dims = "" } = expected;
     const names = dims.split(", ");
     const text = wanted.map((size, i) => size ?? names[i]).join(", ");
-    throw fail(`has shape [${dimensions.join(", ")}]; it must be [${text}] (${dims})`);
+    const what = `has shape [${shape.join(", ")}]; it must be [${text}] (${dims})`;
+    throw argumentError(context.rank, argument, what);
   }
-  const dataProblem =
-    context.device === "cuda" ? addressProblem(data, dimensions) : arrayProblem(data, dtype, dimensions);
-  if (dataProblem) throw fail(dataProblem);
-  return { dtype, shape: dimensions, data: data as T["data"] };
+  checkData(context, argument, tensor);
+  return tensor;
 }
 
 /**
@@ -87,9 +126,12 @@ export function checkTensor<T extends Tensor = Tensor>(
  * @throws ERR_MOE_A2A_ARGUMENT
  */
 export function checkKept(context: CheckContext, argument: string, tensor: CheckedTensor | undefined): void {
-  if (context.device !== "cpu" || tensor === undefined) return;
-  const problem = arrayProblem(tensor.data, tensor.dtype, tensor.shape);
-  if (problem) throw argumentError(context.rank, argument, problem);
+  if (context.device === "cpu" && tensor !== undefined) checkData(context, argument, tensor);
+}
+
+function checkData(context: CheckContext, argument: string, { dtype, shape, data }: CheckedTensor): void {
+  const problem = context.device === "cuda" ? addressProblem(data, shape) : arrayProblem(data, dtype, shape);
+  if (problem !== undefined) throw argumentError(context.rank, argument, problem);
 }
 
 function matchesShape(shape: readonly number[], expected: readonly (number | undefined)[]): boolean {
@@ -108,9 +150,9 @@ function addressProblem(data: unknown, shape: readonly number[]): string | undef
 }
 
 function arrayProblem(data: unknown, dtype: DType, shape: readonly number[]): string | undefined {
-  const { name } = typedArrayOf(dtype);
-  if (!isTypedArray(data, name))
-    return `has data that is ${describe(data)}; a ${dtype} tensor holds a ${name}`;
+  const { array } = facts[dtype];
+  if (!isTypedArray(data, array))
+    return `has data that is ${describe(data)}; a ${dtype} tensor holds a ${array}`;
   const count = numElements(shape);
   return data.length === count
     ? undefined

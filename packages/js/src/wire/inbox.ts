@@ -93,15 +93,14 @@ export class Inbox {
     const { round, generation, maxTokens, rowBytes, statsLength, count } = head;
     this.#checkOrder("dispatch", from, head);
     const lane = context.lanes[head.lane]!;
-    const ranks = context.config.epSize;
-    const offsets = payloadOffsets(context.layout, lane, round, { ranks, maxTokens, rowBytes });
+    const offsets = payloadOffsets(context.layout, lane, round, head);
     const places = rowBytes.map((bytes, p) => ({
       at: offsets[p]! + from * maxTokens * bytes,
       bytes: count * bytes,
     }));
     places.unshift({ at: statsOffset(context, lane, round, from), bytes: statsLength * 4 });
-    const notice = { round, generation, checked: head, count, stats: undefined };
-    const finish = (): void => storeDispatchNotice(context, lane, context.own, from, notice);
+    const notice = { round, generation, checked: head, stats: undefined };
+    const finish = (): void => storeDispatchNotice(context, lane, context.own, from, notice, count);
     this.#begin(from, head.lane, generation, places, finish, reader.rest());
   }
 
@@ -115,7 +114,7 @@ export class Inbox {
       { at: lane.resultsAt(from, context.config.maxTokensPerRank * rowBytes), bytes: count * rowBytes },
     ];
     const notice = { round, generation, checked: head };
-    const finish = (): void => storeCombineNotice(context, lane, context.own, from, notice);
+    const finish = (): void => storeCombineNotice(lane, context.own, from, notice);
     this.#begin(from, head.lane, generation, places, finish, reader.rest());
   }
 

@@ -31,10 +31,11 @@ export class MemoryWire implements Wire {
     const { rank, activeRanks, generation } = context;
     storeRows(context, lane, checked, offsets, this.#windows);
     const stats = checked.expertStats?.data as Int32Array | undefined;
+    const notice = { round, generation, checked, stats };
     for (let i = 0; i < activeRanks.length; i++) {
       const target = activeRanks[i]!;
-      const notice = { round, generation, checked, count: lane.sendCounts[target]!, stats };
-      storeDispatchNotice(context, lane, this.#windows[target]!, rank, notice);
+      const count = lane.sendCounts[target]!;
+      storeDispatchNotice(context, lane, this.#windows[target]!, rank, notice, count);
     }
     this.#ringPeers();
   }
@@ -49,7 +50,7 @@ export class MemoryWire implements Wire {
     storeResults(context, lane, round, checked, activeRanks);
     const notice = { round: round.number, generation, checked };
     for (let i = 0; i < activeRanks.length; i++) {
-      storeCombineNotice(context, lane, this.#windows[activeRanks[i]!]!, rank, notice);
+      storeCombineNotice(lane, this.#windows[activeRanks[i]!]!, rank, notice);
     }
     this.#ringPeers();
   }

@@ -58,7 +58,7 @@ export class SocketWire implements Wire {
     for (const target of activeRanks) {
       const count = lane.sendCounts[target]!;
       if (target === rank) {
-        storeDispatchNotice(context, lane, context.own, rank, { round, generation, checked, count, stats });
+        storeDispatchNotice(context, lane, context.own, rank, { round, generation, checked, stats }, count);
         continue;
       }
       const head = encodeDispatch(lane.index, generation, round, checked, count);
@@ -72,19 +72,18 @@ export class SocketWire implements Wire {
     checked: CheckedCombine<CpuTensor>,
   ): void {
     const context = this.#context;
-    const { rank, activeRanks, generation, config } = context;
+    const { rank, activeRanks, generation } = context;
     // All of them: callers may use the memory again that they handed over, however long peers take.
     storeResults(context, lane, round, checked, activeRanks);
     this.#outbox.begin(lane);
     for (const target of activeRanks) {
       if (target === rank) {
         const notice = { round: round.number, generation, checked };
-        storeCombineNotice(context, lane, context.own, rank, notice);
+        storeCombineNotice(lane, context.own, rank, notice);
         continue;
       }
       // From the header: recvCounts is the caller's to write on.
-      const place = { lane, round: round.number, source: target, ranks: config.epSize };
-      const count = readCount(context.own, place);
+      const count = readCount(context.own, lane, round.number, target);
       const start = lane.at.combine + target * round.maxTokens * checked.rowBytes;
       const rows = context.own.bytes.subarray(start, start + count * checked.rowBytes);
       const head = encodeCombine(lane.index, generation, round.number, checked, count);

@@ -1,6 +1,13 @@
 import type { CheckedCombine, CheckedDispatch, CheckedTensor, CpuTensor } from "@moe-a2a/core";
 import type { RankContext } from "../context.js";
-import { bufferOf, readCount, writeCombineHeader, writeDispatchHeader } from "../headers.js";
+import {
+  bufferOf,
+  type CombineNotice,
+  type DispatchNotice,
+  readCount,
+  writeCombineHeader,
+  writeDispatchHeader,
+} from "../headers.js";
 import type { Lane } from "../lane.js";
 import { copyBytes } from "../loops/copy.js";
 import type { Window } from "../memory.js";
@@ -71,16 +78,6 @@ export function storeRows(
   }
 }
 
-/** What a rank says of its dispatch to one other. */
-export interface DispatchNotice {
-  readonly round: number;
-  readonly generation: number;
-  readonly checked: Pick<CheckedDispatch, "maxTokens" | "rowBytes" | "statsLength">;
-  readonly count: number;
-  /** int32, as many as `statsLength`; undefined where they are there already. */
-  readonly stats: Int32Array | undefined;
-}
-
 /** Where `source`'s statistics of a round lie in a window, in bytes. */
 export function statsOffset(
   { config, layout }: RankContext,
@@ -91,21 +88,21 @@ export function statsOffset(
   return lane.at.expertStats + (bufferOf(round) * config.epSize + source) * layout.statsRowBytes;
 }
 
-/** Stores statistics, header and flag of `source`'s dispatch into a window that has its rows. */
+/** Stores statistics, header and flag of `source`'s dispatch into a window that has its rows, `count` of them. */
 export function storeDispatchNotice(
   context: RankContext,
   lane: Lane,
   window: Window,
   source: number,
-  { round, generation, checked, count, stats }: DispatchNotice,
+  notice: DispatchNotice,
+  count: number,
 ): void {
-  const ranks = context.config.epSize;
+  const { round, checked, stats } = notice;
   if (stats && checked.statsLength > 0) {
     window.words.set(stats, statsOffset(context, lane, round, source) / 4);
   }
-  writeDispatchHeader(window, { lane, round, source, ranks }, generation, checked, count);
-  // The flag vouches for everything before it: a sequentially consistent store, read by Atomics.load.
-  Atomics.store(window.words, lane.flag("dispatch", source), wireRound(round));
+  writeDispatchHeader(window, lane, source, notice, count);
+  window.store(lane.flag("dispatch", source), wireRound(round));
 }
 
 /** Puts the results of the given ranks' tokens where they are read from, unless they lie there. */
@@ -116,33 +113,20 @@ export function storeResults(
   checked: CheckedCombine<CpuTensor>,
   ranks: readonly number[],
 ): void {
-  const { own, config } = context;
+  const { own } = context;
   const source = bytesOf(checked.expertOutput);
   if (source.buffer === own.memory && source.byteOffset === lane.at.combine) return;
   for (let i = 0; i < ranks.length; i++) {
     const peer = ranks[i]!;
     // From the header: recvCounts is the caller's to write on.
-    const rows = readCount(own, { lane, round: round.number, source: peer, ranks: config.epSize });
+    const rows = readCount(own, lane, round.number, peer);
     const start = peer * round.maxTokens * checked.rowBytes;
     copyBytes(own.bytes, lane.at.combine + start, source, start, rows * checked.rowBytes);
   }
 }
 
 /** Stores header and flag of `source`'s combine into a window. */
-export function storeCombineNotice(
-  { config }: RankContext,
-  lane: Lane,
-  window: Window,
-  source: number,
-  { round, generation, checked }: CombineNotice,
-): void {
-  writeCombineHeader(window, { lane, round, source, ranks: config.epSize }, generation, checked);
-  Atomics.store(window.words, lane.flag("combine", source), wireRound(round));
-}
-
-/** What a rank says of its combine. */
-export interface CombineNotice {
-  readonly round: number;
-  readonly generation: number;
-  readonly checked: Pick<CheckedCombine, "hiddenSize" | "dtype">;
+export function storeCombineNotice(lane: Lane, window: Window, source: number, notice: CombineNotice): void {
+  writeCombineHeader(window, lane, source, notice);
+  window.store(lane.flag("combine", source), wireRound(notice.round));
 }
