@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { type Backend, type BackendStatus, type CudaTensor, describe } from "@moe-a2a/core";
+import { OWN_FILE, OWN_MANIFEST } from "./own-manifest.js";
 
 /** The CUDA backend's package, an optional peer of this one. */
 export const CUDA_PACKAGE = "@moe-a2a/cuda";
@@ -65,18 +65,17 @@ function unusable(code: string, reason: string): CudaProbe {
 // The loader's error is the same for an absent package and for one with an import missing, so its manifest is looked for:
 // where an import would look, which is not everywhere that require() looks.
 function isInstalled(): boolean {
-  const here = fileURLToPath(import.meta.url);
-  const folders = createRequire(here).resolve.paths(CUDA_PACKAGE) ?? [];
+  const folders = createRequire(OWN_FILE).resolve.paths(CUDA_PACKAGE) ?? [];
   return folders.some(
-    (folder) => here.startsWith(dirname(folder)) && existsSync(join(folder, CUDA_PACKAGE, "package.json")),
+    (folder) =>
+      OWN_FILE.startsWith(dirname(folder)) && existsSync(join(folder, CUDA_PACKAGE, "package.json")),
   );
 }
 
 /** The packages are released together, and only tested together. */
 function differentVersions(): string | undefined {
-  const require = createRequire(import.meta.url);
-  const versionOf = (manifest: string) => (require(manifest) as { readonly version?: unknown }).version;
-  const [own, found] = [versionOf("../package.json"), versionOf(`${CUDA_PACKAGE}/package.json`)];
+  const manifest = createRequire(OWN_FILE)(`${CUDA_PACKAGE}/package.json`) as { readonly version?: unknown };
+  const [own, found] = [OWN_MANIFEST.version, manifest.version];
   return found === own
     ? undefined
     : `${CUDA_PACKAGE} has version ${found}, and @moe-a2a/sglang has version ${own}`;

@@ -1,4 +1,6 @@
 export { type CreateMoeAllToAllOptions, createMoeAllToAll } from "./create.js";
+export { diagnose } from "./diagnose/diagnose.js";
+export type * from "./diagnose/diagnosis.js";
 export { MoeA2ADispatcher } from "./dispatcher.js";
 export type * from "./dispatcher-options.js";
 export {

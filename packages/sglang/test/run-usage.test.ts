@@ -71,6 +71,7 @@ describe("help", () => {
       "Usage: moe-a2a <command> [options]
 
         run     starts one process per rank of a script
+        doctor  looks at this machine and this installation, and plays a round
 
       moe-a2a <command> --help shows the options of a command.
       "

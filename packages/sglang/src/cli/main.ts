@@ -1,8 +1,9 @@
 #!/usr/bin/env node
 import { type Command, UsageError } from "./command.js";
+import { doctor } from "./doctor.js";
 import { run } from "./run.js";
 
-const COMMANDS: Readonly<Record<string, Command>> = { run };
+const COMMANDS: Readonly<Record<string, Command>> = { run, doctor };
 
 const HELP = `Usage: moe-a2a <command> [options]
 

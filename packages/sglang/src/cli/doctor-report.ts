@@ -1,0 +1,71 @@
+import { formatWorkspacePlan } from "@moe-a2a/core";
+import type { BackendDiagnosis, Diagnosis, GpuDiagnosis, MemoryDiagnosis } from "../diagnose/diagnosis.js";
+
+const GIB = 2 ** 30;
+const gib = (bytes: number): string => `${(bytes / GIB).toFixed(1)} GiB`;
+
+/** A diagnosis for people. */
+export function formatDiagnosis(diagnosis: Diagnosis): string {
+  const { system, packages, backends, gpus, memory, problems } = diagnosis;
+  const libc = system.glibc === undefined ? "" : `, glibc ${system.glibc}`;
+  const lines = [
+    "System",
+    `  Node ${system.node} (${system.nodeRange} is needed), ${system.platform}${libc}`,
+    `  ${system.cpus} CPUs, ${gib(system.memoryBytes)} of memory`,
+    "",
+    "Packages",
+    ...packages.map(({ name, version }) => `  ${name.padEnd(24)} ${version ?? "not installed"}`),
+    "",
+    "Backends",
+    ...backends.flatMap(formatBackend),
+    "",
+    "GPUs",
+    ...formatGpus(gpus).map((line) => `  ${line}`),
+  ];
+  if (memory) lines.push("", "Memory of the config, per rank", ...formatMemory(memory));
+  lines.push("", problems.length === 0 ? "No problems." : `Problems: ${problems.length}`);
+  for (const problem of problems) lines.push(`  - ${problem}`);
+  return `${lines.join("\n")}\n`;
+}
+
+function formatBackend({ name, status, round }: BackendDiagnosis): string[] {
+  if (!status.available) {
+    return [`  ${name.padEnd(5)} cannot run (${status.code}): ${status.reason}`, `        → ${status.hint}`];
+  }
+  const devices = status.devices.map((device) => `${device.type} ${device.id}: ${device.name}`);
+  const lines = [`  ${name.padEnd(5)} can run on ${devices.join(", ")}`];
+  if (round) {
+    const { ranks, ms, problem } = round;
+    const result = problem === undefined ? "exact" : `FAILED: ${problem}`;
+    lines.push(`        a round of ${ranks} ranks, one of them idle: ${result} (${ms.toFixed(0)} ms)`);
+  }
+  return lines;
+}
+
+function formatGpus({ driver, devices, links, peerAccess, visibleDevices }: GpuDiagnosis): string[] {
+  const lines: string[] = [];
+  if (driver === undefined) lines.push("nvidia-smi shows none");
+  else lines.push(`driver ${driver}`);
+  for (const { id, name, computeCapability, memoryBytes, freeBytes } of devices) {
+    lines.push(
+      `${id}: ${name}, compute capability ${computeCapability}, ${gib(freeBytes)} of ${gib(memoryBytes)} free`,
+    );
+  }
+  if (visibleDevices !== undefined) lines.push(`CUDA_VISIBLE_DEVICES is ${JSON.stringify(visibleDevices)}`);
+  lines.push(...formatMatrix("links", links), ...formatMatrix("peer access", peerAccess));
+  return lines;
+}
+
+function formatMatrix(title: string, matrix: readonly (readonly string[])[]): string[] {
+  const rows = matrix.map((row, id) => [`GPU${id}`, ...row]);
+  return rows.length === 0 ? [] : [`${title}:`, ...rows.map((row) => row.map((c) => c.padEnd(6)).join(""))];
+}
+
+function formatMemory({ plan, processPlan }: MemoryDiagnosis): string[] {
+  const table = formatWorkspacePlan(plan).split("\n");
+  const extra = processPlan.totalBytes - plan.totalBytes;
+  return [
+    ...table.map((line) => `  ${line}`),
+    `  CPU ranks in processes take ${extra.toLocaleString("en-US")} bytes more.`,
+  ];
+}
