@@ -83,6 +83,34 @@ describe("reset", () => {
     await exactRound(a2as);
   });
 
+  it.each([
+    [0, 1, 2],
+    [0, 2, 1],
+    [1, 0, 2],
+    [1, 2, 0],
+    [2, 0, 1],
+    [2, 1, 0],
+  ])(
+    "tells of a disagreement a rank that names only some of the others: %i, then %i, then %i",
+    async (...order) => {
+      for (const gap of [false, true]) {
+        const { a2as } = await createLocal(3, { timeoutMs: 60_000 });
+        const resets: Promise<void>[] = [];
+        for (const rank of order) {
+          // Rank 0 does not hear what rank 2 makes of it, only what rank 1 does.
+          resets.push(a2as[rank]!.reset({ activeRanks: rank === 0 ? [0, 1] : [0, 1, 2] }));
+          resets.at(-1)!.catch(() => {});
+          if (gap) await new Promise(setImmediate);
+        }
+        for (const reset of resets) {
+          await expect(reset).rejects.toMatchObject({ code: "ERR_MOE_A2A_MISMATCH", field: "activeRanks" });
+        }
+        await Promise.all(a2as.map((a2a) => a2a.reset()));
+        await exactRound(a2as);
+      }
+    },
+  );
+
   it("tells whom it left waiting where it failed after they had met", async () => {
     const { groups, a2as } = await createLocal(2);
     const { gatherings } = groupInternalsOf(groups[0]!)!;

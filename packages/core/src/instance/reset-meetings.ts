@@ -111,6 +111,7 @@ export class ResetMeetings {
     this.#keys = [meeting, cleaned];
     const departure = (peer: number) => this.#place.departure(peer);
     const options = { ranks, timeoutMs, phase: "reset", where: "reset", departure } as const;
+    let hasMet = false;
     try {
       const met = await gatherings.gather<Meeting>(
         meeting,
@@ -128,6 +129,7 @@ export class ResetMeetings {
           },
         },
       );
+      hasMet = true;
       // All named ranks have stopped sending, and none sends again before the second meeting.
       const values = ranks.map((r) => met[r] as Meeting);
       const agreed: ResetState = {
@@ -142,8 +144,12 @@ export class ResetMeetings {
       steps.start(agreed);
     } catch (error) {
       words.store(number + 1);
-      // Who is already past the first meeting must not wait in the second for a rank that failed in the first.
-      if (error instanceof MoeA2AError) gatherings.giveUp(cleaned, error);
+      // Who waits for this rank may not have named those from whom it has the error. Who is already past the first meeting
+      // must not wait in the second for a rank that failed in the first.
+      if (error instanceof MoeA2AError) {
+        if (!hasMet) gatherings.giveUp(meeting, error);
+        gatherings.giveUp(cleaned, error);
+      }
       throw error;
     } finally {
       this.#keys = [];
@@ -173,7 +179,11 @@ export class ResetMeetings {
     words.store(number);
     if (number > mine && !gatherings.hasBegun(this.#key(number), ranks)) {
       const missed = gatherings.failure(this.#key(number - 1), ranks);
-      if (missed?.code === "ERR_MOE_A2A_MISMATCH") throw missed;
+      if (missed?.code === "ERR_MOE_A2A_MISMATCH") {
+        // Who waits for this rank there, and named none of those that have disagreed, is not told by them.
+        gatherings.giveUp(this.#key(number - 1), missed);
+        throw missed;
+      }
     }
     return number;
   }
