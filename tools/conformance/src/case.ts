@@ -38,6 +38,8 @@ export interface Context {
   pause(): void;
   /** Lets a rank that paused go on. */
   resume(rank: number): void;
+  /** Joins the group once more, as a rank that has started again; rejects where it is refused. */
+  rejoin(rank: number, timeoutMs: number): Promise<Group>;
   /** Keeps a figure for the report. */
   measure(what: string, value: number): void;
 }

@@ -12,6 +12,8 @@ export interface Run {
   readonly seed: number;
   /** Each rank waits up to this long before each step, so that a case that hopes for an order of ranks fails. */
   readonly jitterMs?: number | undefined;
+  /** Joins as any rank; not where ranks share a thread. */
+  readonly rejoin?: (rank: number, timeoutMs: number) => Promise<Group>;
 }
 
 /** How a rank ended. */
@@ -157,6 +159,11 @@ export class RankRun implements Context {
 
   resume(rank: number): void {
     this.#host.resume(rank);
+  }
+
+  async rejoin(rank: number, timeoutMs: number): Promise<Group> {
+    if (!this.#run.rejoin) throw new Error("ranks of a local group cannot start again");
+    return this.#run.rejoin(rank, timeoutMs);
   }
 
   measure(what: string, value: number): void {

@@ -8,6 +8,13 @@ async function join(place: Place): Promise<Group> {
   return place.kind === "threads" ? joinThreadGroup(place.ticket) : joinProcessGroup(place.options);
 }
 
+/** Joins in the place of another rank of the group. */
+function rejoin(place: Place, rank: number, timeoutMs: number): Promise<Group> {
+  return place.kind === "threads"
+    ? join({ ...place, ticket: { ...place.ticket, rank } })
+    : join({ ...place, options: { ...place.options, rank, timeoutMs } });
+}
+
 /** One rank of one case. */
 export async function runJob(job: Job, host: Host): Promise<RankResult> {
   const { seed, jitterMs, place } = job;
@@ -20,7 +27,14 @@ export async function runJob(job: Job, host: Host): Promise<RankResult> {
   }
   host.note("loading the backend");
   const target = await loadBackend(job.backend);
-  const run = { target, kind: place.kind, case: rankCase(job.case), seed, jitterMs };
+  const run = {
+    target,
+    kind: place.kind,
+    case: rankCase(job.case),
+    seed,
+    jitterMs,
+    rejoin: (rank: number, timeoutMs: number) => rejoin(place, rank, timeoutMs),
+  };
   const result = await new RankRun(run, group, new RoundStore(1), host).execute();
   // Rejections nobody handles end the host in the meantime, which is this case's failure.
   await new Promise(setImmediate);

@@ -113,6 +113,16 @@ describe("the suite notices", () => {
     const report: Mutation["report"] = (r) => ({ ...r, droppedEntries: { ...r.droppedEntries, padding: 0 } });
     await notices({ report }, /report: expected .*"padding":[1-9]/, "ids: padding -1");
     await notices({ report: (r) => ({ ...r, tokensSent: r.tokensSent + 1 }) }, /report: expected/, busy);
+    const waits = "waits: reports point at the rank that is late, each in turn";
+    const said: Mutation["report"][] = [
+      (r) => ({ ...r, waitMs: r.waitMs.map(() => 0) }),
+      // The next rank's, where that is not this rank itself.
+      (r) => ({
+        ...r,
+        waitMs: r.waitMs.map((ms, i, all) => (ms === 0 ? 0 : all[(i + 1) % 4] || all[(i + 2) % 4]!)),
+      }),
+    ];
+    for (const report of said) await notices({ report }, /came 120 ms late|was the last/, waits);
   });
 
   it("sums in another order", async () => {

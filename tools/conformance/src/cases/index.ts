@@ -1,6 +1,7 @@
 import type { Case, MadeCase, RankCase } from "../case.js";
 import { scenarioCase } from "../faults/play.js";
 import { randomFaults } from "../faults/random-faults.js";
+import { waits } from "../faults/waits.js";
 import { properties } from "../properties.js";
 import { worldCase } from "../world.js";
 import { aborts } from "./aborts.js";
@@ -40,6 +41,7 @@ const rankCases: readonly RankCase[] = [
   ...disagreement,
   ...resets,
   ...faults,
+  ...waits,
   ...aborts,
   ...departures,
   ...creation,

@@ -3,12 +3,12 @@ import { check, expectError } from "../check.js";
 import type { Scenario } from "./scenario.js";
 
 /** What every rank but the victim must be told. */
-interface Verdict {
+export interface Verdict {
   readonly code: ErrorCode;
   readonly fields: Readonly<Record<string, unknown>>;
 }
 
-/** The verdict of a scenario; undefined where nothing is to fail. */
+/** The verdict of a scenario, where there is one; undefined where nothing is to fail. */
 export function expectedVerdict(scenario: Scenario, callsSeeMemory: boolean): Verdict | undefined {
   const { fault, victim, field } = scenario;
   const missing = (kind: string): Verdict => ({
@@ -22,10 +22,12 @@ export function expectedVerdict(scenario: Scenario, callsSeeMemory: boolean): Ve
       // Where the call cannot see ids, the device tells all ranks.
       return callsSeeMemory ? undefined : { code: "ERR_MOE_A2A_EXPERT_ID", fields: { rank: victim } };
     case "never comes":
+    case "comes at the limit":
     case "comes too late":
     case "is stopped and wakes":
       return missing("timeout");
     case "is killed":
+    case "is killed and starts again":
     case "exits":
       return missing("lost");
     case "closes its instance":
@@ -35,6 +37,11 @@ export function expectedVerdict(scenario: Scenario, callsSeeMemory: boolean): Ve
       return { code: "ERR_MOE_A2A_ABORTED", fields: { rank: victim, reason: "out of memory" } };
     case "disagrees":
       return { code: "ERR_MOE_A2A_MISMATCH", fields: { field } };
+    case "is created with another config":
+      // Over before the first round.
+      return undefined;
+    case "resets with other ranks":
+      return { code: "ERR_MOE_A2A_MISMATCH", fields: { field: "activeRanks" } };
   }
 }
 
@@ -51,7 +58,10 @@ export function expectVerdict(what: string, error: unknown, { code, fields }: Ve
     return;
   }
   const values = found.values ?? [];
-  const others = values.filter((_, rank) => rank !== victim).map((value) => JSON.stringify(value));
+  // Of a reset, only what two ranks said is known.
+  const others = values
+    .filter((value, rank) => rank !== victim && value !== undefined)
+    .map((value) => JSON.stringify(value));
   check(
     others.length > 0 && others.every((v) => v === others[0] && v !== JSON.stringify(values[victim])),
     `${what}: the values by rank do not single out rank ${victim}: ${JSON.stringify(values)}`,

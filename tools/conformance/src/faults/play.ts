@@ -1,41 +1,30 @@
 import type { MoeAllToAll } from "@moe-a2a/core";
 import type { Context, RankCase } from "../case.js";
-import { setUp, sleep } from "../cases/common.js";
-import { CheckFailure, check, throws } from "../check.js";
-import { Flight } from "../flight.js";
+import { setUp } from "../cases/common.js";
+import { CheckFailure, check } from "../check.js";
+import type { Flight } from "../flight.js";
 import { Random } from "../random.js";
 import type { RoundSpec } from "../round.js";
-import { expectedVerdict, expectGivenUp, expectVerdict } from "./expected.js";
+import { createDifferently, resetDifferently, startAgain } from "./collectives.js";
+import { commit, type Place, TOKENS } from "./commit.js";
+import { expectedVerdict, expectGivenUp, expectVerdict, type Verdict } from "./expected.js";
+import { LONG_MS, timeLimit } from "./limits.js";
 import { type Fault, nameScenario, type Scenario } from "./scenario.js";
-
-/** Time limit where the fault is that somebody does not come in it. */
-const SHORT_MS = 700;
-/** Where a rank comes late on purpose, but in time. */
-const DELAY_MS = 250;
-const MIDDLE_MS = 10_000;
-/** Never reached: the others must be told at once. */
-const LONG_MS = 120_000;
 
 /** Rounds in which the fault must have come to light: a rank that goes after one is missed in the next. */
 const ROUNDS = 2;
-const TOKENS = 4;
 
 /** Faults after which the rank cannot go on in its group. */
-const LEAVES: readonly Fault[] = ["is killed", "exits", "closes its instance", "closes its group"];
+const LEAVES: readonly Fault[] = [
+  "is killed",
+  "is killed and starts again",
+  "exits",
+  "closes its instance",
+  "closes its group",
+];
+const DIES: readonly Fault[] = ["is killed", "is killed and starts again", "exits"];
 /** Faults of which no rank has to wait for the end. */
 const TOLD_AT_ONCE: readonly Fault[] = ["aborts", "disagrees", "sends a bad id"];
-
-const timeLimits: Partial<Record<Fault, number>> = {
-  "never comes": SHORT_MS,
-  "comes too late": SHORT_MS,
-  "is stopped and wakes": SHORT_MS,
-  "comes late, but in time": MIDDLE_MS,
-};
-
-/** The time limit of a scenario, in milliseconds. */
-export function timeLimit(fault: Fault): number {
-  return timeLimits[fault] ?? LONG_MS;
-}
 
 /** What a rank does at a point of a round. */
 type AtPoint = (point: number, flights: readonly Flight[]) => Promise<void>;
@@ -44,8 +33,9 @@ type AtPoint = (point: number, flights: readonly Flight[]) => Promise<void>;
 class Player {
   readonly #context: Context;
   readonly #scenario: Scenario;
-  readonly #round: (key: string, over?: Partial<RoundSpec>) => RoundSpec;
+  readonly #round: Place["round"];
   readonly #a2a: MoeAllToAll;
+  readonly #place: Place;
   #flights: readonly Flight[] = [];
   #waitsSince = 0;
 
@@ -65,6 +55,7 @@ class Player {
         { stats: 2, ...over },
       );
     };
+    this.#place = { context, scenario, a2a, round: this.#round };
   }
 
   async play(): Promise<void> {
@@ -73,14 +64,19 @@ class Player {
     // Who is late is late from here on.
     await this.#context.barrier();
     const verdict = expectedVerdict(this.#scenario, this.#context.target.traits.callsSeeMemory);
-    if (!verdict) {
+    let failed = verdict !== undefined;
+    if (fault === "is created with another config") await this.#rounds("after the fault", async () => {});
+    else if (!verdict) {
       await (this.#context.rank === victim ? this.#misbehave() : this.#rounds("fault", this.#watchWaits()));
-    } else if (this.#context.rank === victim) await this.#beVictim();
+    } else if (fault === "comes at the limit") failed = await this.#comeAtLimit(verdict);
+    else if (fault === "resets with other ranks")
+      await resetDifferently(this.#context, this.#scenario, this.#a2a);
+    else if (this.#context.rank === victim) await this.#beVictim();
     else await this.#survive();
     if (!LEAVES.includes(fault)) {
       await this.#context.barrier();
       this.#context.at("reset with all");
-      if (verdict) await this.#a2a.reset({ activeRanks: this.#all, timeoutMs: LONG_MS });
+      if (failed) await this.#a2a.reset({ activeRanks: this.#all, timeoutMs: LONG_MS });
       await this.#exact("after");
     }
   }
@@ -153,6 +149,10 @@ class Player {
       await this.#a2a.reset({ activeRanks: this.#others, timeoutMs: LONG_MS });
       await this.#exact("without", this.#others);
     }
+    if (fault === "is killed and starts again") {
+      if (isFirst) await startAgain(context, this.#scenario);
+      await this.#exact("all the same", this.#others);
+    }
     if (LEAVES.includes(fault)) return;
     if (fault === "is stopped and wakes") {
       if (isFirst) context.resume(victim);
@@ -161,8 +161,34 @@ class Player {
     if (wakesLate) await this.#exact("meanwhile", this.#others);
   }
 
+  /**
+   * One rank comes when the others' time is just up, or just not: it is given up by all, or by nobody.
+   *
+   * @returns whether it was given up
+   */
+  async #comeAtLimit(verdict: Verdict): Promise<boolean> {
+    const context = this.#context;
+    const { victim } = this.#scenario;
+    const isVictim = context.rank === victim;
+    const error = await (isVictim ? this.#misbehave() : this.#rounds("fault", this.#watchWaits())).then(
+      () => undefined,
+      (e: unknown) => e,
+    );
+    const after = performance.now() - this.#waitsSince;
+    if (error instanceof CheckFailure) throw error;
+    if (error !== undefined && isVictim) expectGivenUp("the rank itself", error, verdict, victim);
+    else if (error !== undefined) {
+      expectVerdict("the round", error, verdict, victim);
+      context.measure("msToVerdict", after);
+      for (const flight of this.#flights) await this.#expectOver(flight, verdict);
+    }
+    const failed = await context.gather(error !== undefined);
+    check(new Set(failed).size === 1, `some ranks have given rank ${victim} up, others not: ${failed}`);
+    return failed[0]!;
+  }
+
   /** A flight of an instance that has failed: complete and exact, or nothing of it is handed out. */
-  async #expectOver(flight: Flight, verdict: NonNullable<ReturnType<typeof expectedVerdict>>): Promise<void> {
+  async #expectOver(flight: Flight, verdict: Verdict): Promise<void> {
     const { victim } = this.#scenario;
     try {
       await flight.arrive();
@@ -207,105 +233,19 @@ class Player {
     class Left extends Error {}
     try {
       await this.#rounds("fault", async (at, flights) => {
-        if (at === point && (await this.#fault(flights)) === "left") throw new Left();
+        if (at === point && (await commit(this.#place, flights)) === "left") throw new Left();
       });
     } catch (error) {
       if (!(error instanceof Left)) throw error;
     }
   }
 
-  /** Commits the fault. @returns whether the rank does nothing more */
-  async #fault(flights: readonly Flight[]): Promise<"left" | "goes on"> {
-    const context = this.#context;
-    const a2a = this.#a2a;
-    const { fault, point } = this.#scenario;
-    switch (fault) {
-      case "never comes":
-        // Until the others have failed, and, for half of them, have gone on without this rank.
-        await context.barrier();
-        return "left";
-      case "comes too late":
-        await context.barrier();
-        return "goes on";
-      case "comes late, but in time":
-        await sleep(DELAY_MS);
-        return "goes on";
-      case "is stopped and wakes":
-        context.pause();
-        return "goes on";
-      case "is killed":
-        return context.die("is terminated");
-      case "exits":
-        return context.die("exits");
-      case "closes its instance":
-        await a2a.close();
-        return "left";
-      case "closes its group":
-        await context.group.close();
-        return "left";
-      case "aborts":
-        a2a.abort("out of memory");
-        return "goes on";
-      case "sends a bad id":
-        return this.#sendBadId();
-      case "disagrees":
-        return point === 0 ? this.#dispatchDifferently() : this.#combineDifferently(flights);
-    }
-  }
-
-  /** An id that is no expert's: thrown at once where the call can see it, and then nothing has happened. */
-  async #sendBadId(): Promise<"left" | "goes on"> {
-    const context = this.#context;
-    const { target, rank, config } = context;
-    const counts = Array.from({ length: this.#scenario.ranks }, () => TOKENS);
-    const bad = context.round("bad", { ...this.#round("bad"), counts });
-    const ids = Int32Array.from(bad.inputs[rank]!.tokenSelectedExperts.data as Int32Array);
-    ids[config.topK] = config.numExperts;
-    const input = await Flight.input(this.#a2a, bad, target);
-    await this.#a2a.write(input.tokenSelectedExperts, ids);
-    if (!target.traits.callsSeeMemory) {
-      await this.#a2a.dispatch(input).ready();
-      return "goes on";
-    }
-    throws("dispatch", () => this.#a2a.dispatch(input), "ERR_MOE_A2A_EXPERT_ID", {
-      fields: { rank, token: 1, k: 0, id: config.numExperts },
-    });
-    return "goes on";
-  }
-
-  async #dispatchDifferently(): Promise<never> {
-    const context = this.#context;
-    const { field } = this.#scenario;
-    const usual = this.#round("fault/0/0");
-    const strange: Partial<RoundSpec> =
-      field === "runtimeMaxTokensPerRank"
-        ? { slots: TOKENS + 1 }
-        : field === "expertStatsLength"
-          ? { stats: 1 }
-          : field === "payloadCount"
-            ? { payloads: usual.payloads.slice(0, 1) }
-            : { payloads: usual.payloads.map((p, i) => (i === 0 ? { ...p, n: p.n + 1 } : p)) };
-    const made = context.round("strange", { ...usual, ...strange });
-    const flight = await context.launch(this.#a2a, made, { out: true });
-    await flight.dispatch.ready();
-    throw new CheckFailure(`ranks disagreed on ${field}, and the dispatch succeeded`);
-  }
-
-  async #combineDifferently(flights: readonly Flight[]): Promise<never> {
-    const { field, ranks } = this.#scenario;
-    const a2a = this.#a2a;
-    const [hidden, dtype] = field === "dtype" ? ([8, "float16"] as const) : ([9, "bfloat16"] as const);
-    const rows = a2a.empty(dtype, [ranks, TOKENS, hidden]);
-    const combine = flights[0]!.dispatch.combine(rows);
-    await combine.ready();
-    throw new CheckFailure(`ranks disagreed on ${field}, and the combine succeeded`);
-  }
-
   /** Of a rank that came late in time: the others' reports must point at it. */
   #watchWaits(): AtPoint {
     const { fault, point, victim } = this.#scenario;
     return async (at, flights) => {
-      if (fault !== "comes late, but in time" || point !== 0 || at !== 2) return;
+      const isLate = fault === "comes late, but in time" || fault === "comes at the limit";
+      if (!isLate || point !== 0 || at !== 2) return;
       for (const { report } of flights) {
         const waits = report!.waitMs;
         check(waits[victim] === Math.max(...waits), `rank ${victim} was late; waits by rank: ${waits}`);
@@ -333,8 +273,9 @@ export function scenarioCase(scenario: Scenario): RankCase {
     name: `scenario ${seed}: ${nameScenario(scenario)}`,
     ranks,
     config,
-    ...(fault === "is killed" || fault === "exits" ? { dying: [victim] } : {}),
+    ...(DIES.includes(fault) ? { dying: [victim] } : {}),
     async run(context) {
+      if (fault === "is created with another config") await createDifferently(context, scenario);
       const a2a = await context.create();
       await new Player(context, scenario, spec, a2a).play();
     },

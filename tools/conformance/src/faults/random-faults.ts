@@ -3,7 +3,7 @@ import { CheckFailure } from "../check.js";
 import { makeScenario, nameScenario } from "./scenario.js";
 
 /** Scenarios in the suite; `npm run faults` plays more. */
-const SCENARIOS = 22;
+const SCENARIOS = 30;
 
 /** A selection of faults, each with what the other ranks must be told and how they go on. */
 export const randomFaults: readonly DrivenCase[] = [

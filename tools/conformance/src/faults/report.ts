@@ -1,5 +1,5 @@
 import type { GroupKind } from "../backends.js";
-import { timeLimit } from "./play.js";
+import { timeLimit } from "./limits.js";
 import { FAULTS, type Scenario } from "./scenario.js";
 
 /** A scenario that was played, and what it came to. */

@@ -5,14 +5,18 @@ import { Random } from "../random.js";
 export const FAULTS = [
   "never comes",
   "comes late, but in time",
+  "comes at the limit",
   "comes too late",
   "is stopped and wakes",
   "is killed",
+  "is killed and starts again",
   "exits",
   "closes its instance",
   "closes its group",
   "aborts",
   "disagrees",
+  "is created with another config",
+  "resets with other ranks",
   "sends a bad id",
 ] as const;
 export type Fault = (typeof FAULTS)[number];
@@ -50,6 +54,8 @@ export interface Scenario {
   readonly field: Field;
   /** Whether a rank that was given up wakes after the others have started again without it. */
   readonly wakesLate: boolean;
+  /** Of a rank that comes at the limit: how far from it, in milliseconds. */
+  readonly offLimit: number;
 }
 
 /** A scenario to play, in place of the name of a case. */
@@ -58,7 +64,12 @@ export interface ScenarioRef {
 }
 
 /** A thread or process of its own is needed to be killed or stopped. */
-const NEEDS_HOST: readonly Fault[] = ["is stopped and wakes", "is killed", "exits"];
+const NEEDS_HOST: readonly Fault[] = [
+  "is stopped and wakes",
+  "is killed",
+  "is killed and starts again",
+  "exits",
+];
 
 export function faultsOf(kind: GroupKind): readonly Fault[] {
   return kind === "local" ? FAULTS.filter((fault) => !NEEDS_HOST.includes(fault)) : FAULTS;
@@ -68,6 +79,9 @@ function pointOf(fault: Fault, random: Random): number {
   // Arguments are seen by the call that they are passed to.
   if (fault === "sends a bad id") return 0;
   if (fault === "disagrees") return random.pick([0, 2]);
+  // Before and after all rounds.
+  if (fault === "is created with another config") return 0;
+  if (fault === "resets with other ranks") return POINTS.length - 1;
   return random.int(0, POINTS.length - 1);
 }
 
@@ -76,7 +90,9 @@ export function makeScenario(seed: number, n: number, kind: GroupKind, maxRanks:
   const random = new Random("scenario", seed, n);
   const faults = faultsOf(kind);
   const fault = faults[n % faults.length]!;
-  const ranks = random.int(2, Math.min(6, maxRanks));
+  // Of two, one that names others would name itself alone, and meet nobody.
+  const fewest = fault === "resets with other ranks" ? Math.min(3, maxRanks) : 2;
+  const ranks = random.int(fewest, Math.min(6, maxRanks));
   const point = pointOf(fault, random);
   return {
     seed: random.int(0, 2 ** 30),
@@ -87,12 +103,19 @@ export function makeScenario(seed: number, n: number, kind: GroupKind, maxRanks:
     point,
     field: random.pick(point === 0 ? DISPATCH_FIELDS : COMBINE_FIELDS),
     wakesLate: random.oneIn(2),
+    offLimit: random.pick([-50, -20, -5, -1, 0, 1, 5, 20, 50]),
   };
 }
 
 /** A scenario in words. */
-export function nameScenario({ ranks, lanes, fault, victim, point, field, wakesLate }: Scenario): string {
-  const what = fault === "disagrees" ? `${fault} on ${field}` : fault;
+export function nameScenario(scenario: Scenario): string {
+  const { ranks, lanes, fault, victim, point, field, wakesLate, offLimit } = scenario;
+  const what =
+    fault === "disagrees"
+      ? `${fault} on ${field}`
+      : fault === "comes at the limit"
+        ? `${fault} ${offLimit < 0 ? "" : "+"}${offLimit} ms`
+        : fault;
   const wakes =
     fault === "is stopped and wakes" || fault === "comes too late"
       ? `, ${wakesLate ? "after" : "before"} the others' reset`
