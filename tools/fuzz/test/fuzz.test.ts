@@ -31,6 +31,8 @@ describe("a short run of the fuzzer", { timeout: 60_000 }, () => {
   });
 
   it("calls the addon, where there is one", async () => {
-    expect(await fuzz("addon", "--calls", "20000", "--threads", "3")).toMatch(/^addon: (20000 calls|not built|handles)/);
+    expect(await fuzz("addon", "--calls", "20000", "--threads", "3")).toMatch(
+      /^addon: (20000 calls|not built|handles)/,
+    );
   });
 });

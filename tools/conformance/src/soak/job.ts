@@ -30,7 +30,7 @@ export type SoakMessage =
       readonly rounds: SoakResult;
       readonly replays?: ReplayResult;
       readonly cycles: number;
-      /** Warm, after the rounds, and after the cycles; of the whole process. */
+      /** Once warm, now and then in the rounds, after them, and after the cycles; of the whole process. */
       readonly memory: readonly MemorySample[];
     }
   | { readonly rank: number; readonly failure: string };

@@ -15,6 +15,8 @@ import { ID_PAYLOAD, makeVariants, type SoakRound, soakRounds } from "./plan.js"
 
 /** Rounds between two looks at the others. */
 const STRIDE = 250;
+/** Looks at memory between the first rounds and the last. */
+const LOOKS = 6;
 /** One round in so many is compared byte for byte. A prime, so that it meets every lane and pattern. */
 const VERIFY = 61;
 
@@ -22,7 +24,7 @@ export interface SoakOptions {
   readonly rounds: number;
   readonly seconds: number;
   readonly seed: number;
-  /** Called once the instance is warm, and at the end. */
+  /** Called once the instance is warm, now and then after that, and at the end. */
   measure(): Promise<void>;
 }
 
@@ -88,6 +90,8 @@ export class Soak {
     const rank = this.#a2a.epRank;
     const plan = soakRounds(R, this.#variants.length, options.seed);
     const warm = Math.min(20_000, Math.floor(options.rounds / 10));
+    // On the way, too: what settles late looks otherwise than what grows with every round.
+    const looks = Math.ceil((options.rounds - warm) / LOOKS);
     const start = performance.now();
     const elapsed = () => (performance.now() - start) / 1000;
     let zeros = 0;
@@ -101,7 +105,7 @@ export class Soak {
         throw new Error(`round ${played} (${JSON.stringify(round)})`, { cause: error });
       }
       played++;
-      if (played === warm) await options.measure();
+      if (played >= warm && (played - warm) % looks === 0 && played < options.rounds) await options.measure();
       if (played % STRIDE > 0) continue;
       // All stop at the same round; one that is out of time says so for all.
       const votes = await group.exchange("soak", new Uint8Array([Number(elapsed() > options.seconds)]));
