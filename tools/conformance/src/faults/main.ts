@@ -2,7 +2,7 @@ import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { backendNames, type GroupKind, loadBackend } from "../backends.js";
 import { Runner } from "../runner.js";
-import { type Played, table } from "./report.js";
+import { figures, type Played, table } from "./report.js";
 import { makeScenario, nameScenario } from "./scenario.js";
 
 const help = `Plays random scenarios: a fault of one rank, what every other rank must be told, and how they go on.
@@ -91,7 +91,13 @@ async function main(): Promise<void> {
   console.log(`Scenarios, and milliseconds until the other ranks knew: median / most\n`);
   console.log(`${table(played, kinds)}\n`);
   if (options.json) {
-    writeFileSync(options.json, `${JSON.stringify({ backend: target.name, seed, played }, null, 2)}\n`);
+    const groups = kinds.map((group) => {
+      const mine = played.filter((p) => p.kind === group);
+      const milliseconds = mine.reduce((sum, p) => sum + p.milliseconds, 0);
+      return { group, seconds: milliseconds / 1000, faults: figures(mine) };
+    });
+    const all = { tool: "faults", backend: target.name, seed, groups, played };
+    writeFileSync(options.json, `${JSON.stringify(all, null, 2)}\n`);
   }
   const failed = played.filter((p) => p.failure).length;
   console.log(`${played.length - failed} passed, ${failed} failed`);
