@@ -10,7 +10,8 @@ namespace {
 struct CombineShared {
   BlockState block;
   WaitState wait;
-  const uint8_t *rows[kThreads / 32][MOE_A2A_MAX_TOP_K];
+  const uint8_t *rows[kMaxTile][MOE_A2A_MAX_TOP_K];  // what a tile's tokens sum up, in order of k
+  uint8_t counts[kMaxTile];
   int32_t ends[MOE_A2A_MAX_RANKS];  // running sums of the received rows
 };
 
@@ -29,8 +30,8 @@ __device__ void copyIn(const CombineParams &p, CombineShared &sh, int ticket) {
   for (int row = ticket; row < total; row += p.copyTickets) {
     while (row >= sh.ends[source]) source++;
     const int64_t slot = static_cast<int64_t>(source) * phase.maxTokens + row - (source ? sh.ends[source - 1] : 0);
-    uint8_t *target = phase.window + phase.at.combine + slot * p.rowBytes;
-    fanOutAny(p.copyVectorLog2, p.expertOutput + slot * p.rowBytes, &target, 1, 0, p.rowBytes >> p.copyVectorLog2,
+    const auto target = [&](int) { return phase.window + phase.at.combine + slot * p.rowBytes; };
+    fanOutAny(p.copyVectorLog2, p.expertOutput + slot * p.rowBytes, target, 1, 0, p.rowBytes >> p.copyVectorLog2,
               threadIdx.x, blockDim.x);
   }
 }
@@ -48,14 +49,13 @@ __device__ __forceinline__ Packet messageOf(const CombineParams &p, const BlockS
       {static_cast<uint32_t>(block.generation), static_cast<uint32_t>(p.hiddenSize), static_cast<uint32_t>(p.dtype)}};
 }
 
-// Tells all active ranks, this one too, that this rank's results may be read; `offers` where there are any.
-// That its earlier reads are over needs no fence: the kernels that made them are complete. Whole block.
-__device__ void publish(const CombineParams &p, const BlockState &block, bool offers) {
+// Tells all active ranks, this one too, that this rank's results may be read, which a fence of this warp has seen to.
+// That its earlier reads are over needs none: the kernels that made them are complete. One warp.
+__device__ void publish(const CombineParams &p, const BlockState &block) {
   const PhaseParams &phase = p.phase;
-  const int peer = threadIdx.x;
   delay(phase.delays.beforeFlag);
-  if (peer < phase.ranks && (block.active >> peer & 1)) {
-    if (offers) fenceSys();
+  for (int peer = threadIdx.x & 31; peer < phase.ranks; peer += 32) {
+    if (!(block.active >> peer & 1)) continue;
     storePacket(
         reinterpret_cast<uint8_t *>(block.windows[peer]) + phase.at.combine_headers + phase.rank * kCombineHeaderBytes,
         messageOf(p, block));
@@ -72,51 +72,70 @@ __device__ bool awaitResults(const CombineParams &p, CombineShared &sh) {
   return arrived;
 }
 
-// Sums one part of each row of a tile of tokens.
-template <int DType, int OutDType>
-__device__ void sumTile(const CombineParams &p, CombineShared &sh, int ticket, int tokens) {
-  const PhaseParams &phase = p.phase;
+// Where a token's dispatch went for one of its entries, as kept by it.
+struct KeptEntry {
+  int32_t index, j;  // token of the tile, and place in its order of k
+  uint8_t count;     // of the token's entries
+  uint8_t rank;
+  int32_t slot;
+
+  // Loads entry `item` of a tile; rows beyond the tokens there are may be looked at, and mean nothing.
+  __device__ __forceinline__ void load(const CombineParams &p, int64_t start, int item) {
+    const PhaseParams &phase = p.phase;
+    index = item / phase.maxTargets;
+    j = item - index * phase.maxTargets;
+    const int64_t token = start + index, entry = token * phase.maxTargets + j;
+    Vector<0> counted, owner;
+    Vector<2> at;
+    counted.load(phase.own + phase.at.entry_counts + token);
+    owner.load(phase.own + phase.at.entry_ranks + entry);
+    at.load(phase.own + phase.at.entry_slots + 4 * entry);
+    count = counted.v;
+    rank = owner.v;
+    slot = at.v;
+  }
+
+  __device__ __forceinline__ void keep(const CombineParams &p, CombineShared &sh) const {
+    const PhaseParams &phase = p.phase;
+    if (j == 0) sh.counts[index] = count;
+    if (j >= count) return;
+    const int64_t row = static_cast<int64_t>(phase.rank) * phase.maxTokens + slot;
+    sh.rows[index][j] = reinterpret_cast<const uint8_t *>(sh.block.windows[rank]) + phase.at.combine + row * p.rowBytes;
+  }
+};
+
+// Finds the rows that a tile's tokens sum up. Whole block; read them after a barrier.
+__device__ void findRows(const CombineParams &p, CombineShared &sh, int64_t start, int count, int from) {
+  for (int item = from + threadIdx.x; item < count * p.phase.maxTargets; item += kThreads) {
+    KeptEntry entry;
+    entry.load(p, start, item);
+    entry.keep(p, sh);
+  }
+}
+
+// Sums one part of each row of a tile of tokens whose rows were found. Whole block. `Vectors`: 16 bytes at once.
+template <int DType, int OutDType, bool Vectors>
+__device__ __forceinline__ void sumTile(const CombineParams &p, const CombineShared &sh, int64_t start, int count,
+                                        int part) {
   const int lanes = 1 << p.lanesLog2;
   const int group = threadIdx.x >> p.lanesLog2, groups = kThreads >> p.lanesLog2, lane = threadIdx.x & (lanes - 1);
-  const bool wholeBlock = p.lanesLog2 == kThreadsLog2;
-  const uint8_t **rows = sh.rows[group];
-  const int tile = ticket / p.splits, part = ticket % p.splits;
-  const int start = tile * p.tokensPerTile, end = min(start + p.tokensPerTile, tokens);
-  const auto *entryCounts = phase.own + phase.at.entry_counts;
-  const auto *entryRanks = phase.own + phase.at.entry_ranks;
-  const auto *entrySlots = reinterpret_cast<const int32_t *>(phase.own + phase.at.entry_slots);
   const int from = partStart(p.parts, part), to = partStart(p.parts, part + 1);
-  for (int first = start; first < end; first += groups) {
-    const int token = first + group;
-    const int count = token < end ? entryCounts[token] : 0;
-    if (lane < count) {
-      const int64_t entry = static_cast<int64_t>(token) * phase.maxTargets + lane;
-      const int64_t slot = static_cast<int64_t>(phase.rank) * phase.maxTokens + entrySlots[entry];
-      rows[lane] =
-          reinterpret_cast<const uint8_t *>(sh.block.windows[entryRanks[entry]]) + phase.at.combine + slot * p.rowBytes;
-    }
-    if (wholeBlock) __syncthreads();
-    else __syncwarp();
-    if (token < end) {
-      uint8_t *output =
-          p.output + static_cast<int64_t>(token) * p.hiddenSize * sizeof(typename Element<OutDType>::Bits);
-      if (p.vectorized) {
-        for (int v = from + lane; v < to; v += lanes) {
-          sumVector<DType, OutDType>(rows, count, static_cast<int64_t>(v) * 16, output);
-        }
-      } else {
-        for (int h = from + lane; h < to; h += lanes) {
-          sumElement<DType, OutDType>(rows, count, h, output);
-        }
+  for (int index = group; index < count; index += groups) {
+    uint8_t *output = p.output + (start + index) * p.hiddenSize * sizeof(typename Element<OutDType>::Bits);
+    if constexpr (Vectors) {
+      for (int v = from + lane; v < to; v += lanes) {
+        sumVector<DType, OutDType>(sh.rows[index], sh.counts[index], static_cast<int64_t>(v) * 16, output);
+      }
+    } else {
+      for (int h = from + lane; h < to; h += lanes) {
+        sumElement<DType, OutDType>(sh.rows[index], sh.counts[index], h, output);
       }
     }
-    if (wholeBlock) __syncthreads();
-    else __syncwarp();
   }
 }
 
 template <int OutDType>
-__device__ void spoil(const CombineParams &p, int tokens) {
+__device__ __noinline__ void spoil(const CombineParams &p, int tokens) {
   using Out = typename Element<OutDType>::Bits;
   const int64_t elements = static_cast<int64_t>(tokens) * p.hiddenSize;
   for (int64_t i = threadIdx.x; i < elements; i += blockDim.x) {
@@ -125,27 +144,90 @@ __device__ void spoil(const CombineParams &p, int tokens) {
 }
 
 // A combine that exchanges nothing moves its messages on all the same, lest they fall behind by half of all numbers.
+// One warp.
 __device__ void advanceMessages(const CombineParams &p, const BlockState &block) {
-  const int source = threadIdx.x;
-  if (source < p.phase.ranks && (block.active >> source & 1)) {
+  for (int source = threadIdx.x & 31; source < p.phase.ranks; source += 32) {
+    if (!(block.active >> source & 1)) continue;
     storePacket(p.phase.window + p.phase.at.combine_headers + source * kCombineHeaderBytes, messageOf(p, block));
   }
 }
 
+// Ends a block's combine, after its last read; the last block of all ends the phase, or spoils what was summed.
+template <int OutDType>
+__device__ __forceinline__ void leave(const CombineParams &p, const BlockState &block, bool arrived, bool failed,
+                                      int tokens) {
+  LaneState *lane = laneState(p.phase);
+  __syncthreads();
+  // What a reset that left this rank out let others overwrite while this block read must not pass as good.
+  const bool leftOut = arrived && threadIdx.x == kThreads - 1 && isLeftOut(p.phase, block);
+  if (leftOut) failLeftOut(p.phase, block.round, MOE_A2A_COMBINE);
+  const Last left = countLeft(&lane->exits, leftOut || failed);
+  MOE_A2A_MARK(6);
+  if (left == kNotLast) return;
+  if (threadIdx.x == 0) {
+    endPhase(p.phase, MOE_A2A_COMBINE, block, left == kLast);
+    storeRelaxedSys(&lane->round, block.round + 1);
+  }
+  if (left != kLast) spoil<OutDType>(p, tokens);
+}
+
+// Tells the peers, where there is anything to exchange. The last warp.
+__device__ __forceinline__ void publishAtOnce(const CombineParams &p, const BlockState &block) {
+  if (p.phase.maxTokens > 0) publish(p, block);
+  else advanceMessages(p, block);
+}
+
+// Results lie in the window already, and each block has the piece of its own number to sum, or the rank has no token.
+// This is what most rounds are, so it has a kernel without anything else in it.
+template <int DType>
+__global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineDirectly(const __grid_constant__ CombineParams p) {
+  __shared__ CombineShared sh;
+  BlockState &block = sh.block;
+  const int tile = blockIdx.x / p.splits, part = blockIdx.x - tile * p.splits;
+  const int64_t start = static_cast<int64_t>(tile) * p.tokensPerTile;
+  const int rows = min(p.tokensPerTile, static_cast<int>(p.rows - start));
+  prepareMessage(p, sh.wait.said);
+  warmUp(p);
+  awaitTurn(p.phase, block);
+  // Any block may turn out to be the one that publishes.
+  const bool publishes = threadIdx.x >= kThreads - 32;
+  if (publishes) fenceSys();
+  KeptEntry ahead;
+  const bool looksAhead = static_cast<int>(threadIdx.x) < rows * p.phase.maxTargets;
+  if (looksAhead) ahead.load(p, start, threadIdx.x);
+  beginPhase<true>(p.phase, MOE_A2A_COMBINE, &laneState(p.phase)->numTokens, 0, block);
+  MOE_A2A_MARK(2);
+  // The first to have begun publishes, whatever its number; the others may wait then.
+  if (block.ticket == 0 && publishes && !block.blocked) publishAtOnce(p, block);
+  MOE_A2A_MARK(3);
+  if (looksAhead) ahead.keep(p, sh);
+  const int tokens = min(max(block.numTokens, 0), p.rows);
+  const int count = min(rows, static_cast<int>(tokens - start));
+  findRows(p, sh, start, count, kThreads);
+  const bool arrived = !block.blocked && (p.phase.maxTokens == 0 || awaitResults(p, sh));
+  MOE_A2A_MARK(4);
+  __syncthreads();
+  if (arrived) sumTile<DType, DType, true>(p, sh, start, count, part);
+  MOE_A2A_MARK(5);
+  leave<DType>(p, block, arrived, !arrived, tokens);
+}
+
 template <int DType, int OutDType>
-__global__ void __launch_bounds__(kThreads) combineKernel(const __grid_constant__ CombineParams p) {
+__global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineKernel(const __grid_constant__ CombineParams p) {
   __shared__ CombineShared sh;
   BlockState &block = sh.block;
   LaneState *lane = laneState(p.phase);
   prepareMessage(p, sh.wait.said);
-  const auto *recvCounts = reinterpret_cast<const int32_t *>(p.phase.own + p.phase.at.last_tokens);
-  const bool offers = beginPhase(p.phase, MOE_A2A_COMBINE, &lane->numTokens, 0, recvCounts, block);
+  warmUp(p);
+  awaitTurn(p.phase, block);
+  const bool publishes = threadIdx.x >= kThreads - 32;
+  if (publishes && p.copyTickets == 0) fenceSys();
+  beginPhase<true>(p.phase, MOE_A2A_COMBINE, &lane->numTokens, 0, block);
   MOE_A2A_MARK(2);
   const int tokens = min(max(block.numTokens, 0), p.rows);
-  const bool exchanges = p.phase.maxTokens > 0;
   const uint32_t copies = p.copyTickets;
   const uint32_t sums = (tokens + p.tokensPerTile - 1) / p.tokensPerTile * p.splits;
-  // Without copies, the block that holds the first ticket publishes at once; it takes part also with no token.
+  // Without copies, the block that holds the first ticket publishes at once; a rank takes part also with no token.
   const uint32_t all = copies + max(sums, 1u);
 
   bool waited = false, arrived = false;
@@ -158,41 +240,34 @@ __global__ void __launch_bounds__(kThreads) combineKernel(const __grid_constant_
       if (block.ticket < copies) continue;
     }
     if (copied > 0) {
-      if (countToLast<true>(&lane->done, copied, copies, block.blocked) == kLast) publish(p, block, offers);
+      if (countSent(&lane->done, copied, copies, block.blocked, true) == kLast) publish(p, block);
       copied = 0;
       if (block.ticket >= all) break;
     }
-    if (copies == 0 && block.ticket == 0 && !block.blocked) {
-      if (exchanges) publish(p, block, offers);
-      else advanceMessages(p, block);
-    }
+    if (copies == 0 && block.ticket == 0 && publishes && !block.blocked) publishAtOnce(p, block);
     MOE_A2A_MARK(3);
+    const uint32_t piece = block.ticket - copies;
+    const int64_t start = static_cast<int64_t>(piece / p.splits) * p.tokensPerTile;
+    const int count = piece < sums ? min(p.tokensPerTile, static_cast<int>(tokens - start)) : 0;
+    findRows(p, sh, start, count, 0);
     if (!waited) {
       waited = true;
-      arrived = !block.blocked && (!exchanges || awaitResults(p, sh));
+      arrived = !block.blocked && (p.phase.maxTokens == 0 || awaitResults(p, sh));
     }
     MOE_A2A_MARK(4);
-    if (arrived && block.ticket - copies < sums) sumTile<DType, OutDType>(p, sh, block.ticket - copies, tokens);
+    __syncthreads();
+    if (arrived && p.vectorized) sumTile<DType, OutDType, true>(p, sh, start, count, piece % p.splits);
+    else if (arrived) sumTile<DType, OutDType, false>(p, sh, start, count, piece % p.splits);
     if (all <= blocksAtWork(p.phase)) break;
     takeTicket(lane, block);
   }
   MOE_A2A_MARK(5);
-  Last left = countToLast<false>(&lane->exits, 1, gridDim.x, waited && !arrived);
-  MOE_A2A_MARK(6);
-  if (left == kNotLast) return;
-  // All blocks have read. What a reset that left this rank out let others overwrite meanwhile must not pass as good.
-  const bool leftOut = left == kLast && threadIdx.x == 0 && isLeftOut(p.phase, block);
-  if (leftOut) failLeftOut(p.phase, block.round, MOE_A2A_COMBINE);
-  if (__syncthreads_or(leftOut)) left = kLastAfterFailure;
-  if (threadIdx.x == 0) {
-    endPhase(p.phase, MOE_A2A_COMBINE, block, left == kLast);
-    storeRelaxedSys(&lane->round, block.round + 1);
-  }
-  if (left != kLast) spoil<OutDType>(p, tokens);
+  leave<OutDType>(p, block, arrived, waited && !arrived, tokens);
 }
 
 template <int DType>
-const void *functionOf(int outDtype) {
+const void *functionOf(int outDtype, bool direct) {
+  if (direct) return outDtype == DType ? reinterpret_cast<const void *>(combineDirectly<DType>) : nullptr;
   switch (outDtype) {
     case MOE_A2A_FLOAT32:
       return reinterpret_cast<const void *>(combineKernel<DType, MOE_A2A_FLOAT32>);
@@ -211,14 +286,14 @@ extern "C" int moe_a2a_trace_combine(long long *clocks) {
 }
 #endif
 
-const void *combineFunction(int dtype, int outDtype) {
+const void *combineFunction(int dtype, int outDtype, bool direct) {
   switch (dtype) {
     case MOE_A2A_FLOAT32:
-      return functionOf<MOE_A2A_FLOAT32>(outDtype);
+      return functionOf<MOE_A2A_FLOAT32>(outDtype, direct);
     case MOE_A2A_FLOAT16:
-      return functionOf<MOE_A2A_FLOAT16>(outDtype);
+      return functionOf<MOE_A2A_FLOAT16>(outDtype, direct);
     default:
-      return functionOf<MOE_A2A_BFLOAT16>(outDtype);
+      return functionOf<MOE_A2A_BFLOAT16>(outDtype, direct);
   }
 }
 

@@ -1,36 +1,18 @@
-// Dispatch: rows into the peers' windows, then headers and flags; then counts, statistics and padding of what arrived.
-#include "device/copy.cuh"
-#include "device/wait.cuh"
+// Dispatch: rows into the peers' windows, then headers that say so; then counts, statistics and padding of what
+// arrived.
+#include "device/arrival.cuh"
 #include "kernels.hpp"
 
 namespace moe_a2a {
 namespace {
 
-struct DispatchShared {
-  BlockState block;
-  WaitState wait;
-  Tile tile;
-  uint8_t *places[kThreads / 32][MOE_A2A_MAX_TOP_K];
-  int32_t sendCounts[MOE_A2A_MAX_RANKS];
-  int32_t dropped[3];
-};
-
-__device__ __forceinline__ int bufferOf(uint32_t round) { return round & 1; }
-
-__device__ __forceinline__ uint64_t headersAt(const PhaseParams &p, uint32_t round) {
-  return p.at.dispatch_headers + static_cast<uint64_t>(bufferOf(round) * p.ranks) * kDispatchHeaderBytes;
-}
-
-__device__ __forceinline__ uint64_t statsAt(const DispatchParams &p, uint32_t round, int source) {
-  return p.phase.at.expert_stats +
-         (static_cast<uint64_t>(bufferOf(round)) * p.phase.ranks + source) * p.phase.statsRowBytes;
-}
-
-__device__ void sendStats(const DispatchParams &p, const BlockState &block) {
+__device__ __noinline__ void sendStats(const DispatchParams &p, const BlockState &block) {
   const uint64_t offset = statsAt(p, block.round, p.phase.rank);
+#pragma unroll 1
   for (int peer = 0; peer < p.phase.ranks; peer++) {
     if (!(block.active >> peer & 1)) continue;
     auto *target = reinterpret_cast<int32_t *>(block.windows[peer] + offset);
+#pragma unroll 1
     for (int i = threadIdx.x; i < p.statsLength; i += blockDim.x) target[i] = p.stats[i];
   }
 }
@@ -47,24 +29,24 @@ __device__ void prepareMessage(const DispatchParams &p, uint32_t *said) {
                                            : 0;
 }
 
-// Tells all active ranks, this one too, what this rank believes about the round, and that all its rows are there.
-// `hasStored`: there are stores that the message vouches for. That this rank's earlier reads are over needs no fence:
-// the kernels that made them are complete.
-__device__ void publish(const DispatchParams &p, const DispatchShared &sh, bool hasStored) {
+// Tells all active ranks, this one too, what this rank believes about the round, and that all its rows are there, which
+// countSent() has seen to. That this rank's earlier reads are over needs no fence: the kernels that made them are
+// complete. One warp.
+__device__ void publish(const DispatchParams &p, const DispatchShared &sh) {
   const BlockState &block = sh.block;
   delay(p.phase.delays.beforeFlag);
-  for (int item = threadIdx.x; item < p.phase.ranks * kDispatchPackets; item += blockDim.x) {
+#pragma unroll 1
+  for (int item = threadIdx.x & 31; item < p.phase.ranks * kDispatchPackets; item += 32) {
     const int peer = item / kDispatchPackets, packet = item % kDispatchPackets;
     if (!(block.active >> peer & 1)) continue;
     Packet message{block.round, {0, 0, 0}};
 #pragma unroll
     for (int i = 0; i < 3; i++) {
       const int w = packet * 3 + i;
-      message.words[i] = w == kWordCount        ? sh.sendCounts[peer]
+      message.words[i] = w == kWordCount        ? sh.totals.sent[peer]
                          : w == kWordGeneration ? block.generation
                                                 : sh.wait.said[w];
     }
-    if (hasStored) fenceSys();
     storePacket(reinterpret_cast<uint8_t *>(block.windows[peer]) + headersAt(p.phase, block.round) +
                     p.phase.rank * kDispatchHeaderBytes + packet * sizeof(Packet),
                 message);
@@ -72,142 +54,158 @@ __device__ void publish(const DispatchParams &p, const DispatchShared &sh, bool 
   delay(p.phase.delays.afterFlag);
 }
 
-// Publishes unless a device-side argument is wrong. Whole block; true where it did.
-__device__ bool finishSending(const DispatchParams &p, DispatchShared &sh, bool badCount, bool hasTokens) {
-  const BlockState &block = sh.block;
+// Reads what the blocks of a scan have found out together. One warp.
+__device__ __noinline__ void readTotals(const DispatchParams &p, Totals &totals) {
   LaneState *lane = laneState(p.phase);
-  const int thread = threadIdx.x;
+  const int laneId = threadIdx.x & 31;
   const auto *sendCounts = reinterpret_cast<const int32_t *>(p.phase.own + p.phase.at.send_counts);
-  uint64_t bad = 0;
-  if (thread == 0 && hasTokens) bad = loadRelaxedGpu64(&lane->badEntry);
-  if (thread >= 32 && thread - 32 < p.phase.ranks) {
-    sh.sendCounts[thread - 32] = hasTokens ? loadRelaxedSys(sendCounts + thread - 32) : 0;
-  }
-  if (thread >= kThreads - 3) {
-    const int i = thread - (kThreads - 3);
-    sh.dropped[i] = hasTokens ? loadRelaxedSys(&lane->dropped[i]) : 0;
-  }
-  if (thread == 0 && badCount) {
-    fail(p.phase, block.round, MOE_A2A_DISPATCH, MOE_A2A_FAIL_CAPACITY, true, [&](Finding &f) {
-      f.rank = p.phase.rank;
-      f.value = block.numTokens;
-      f.limit = p.numTokens;
-    });
-  } else if (thread == 0 && bad) {
-    const uint64_t entry = ~bad;
-    fail(p.phase, block.round, MOE_A2A_DISPATCH, MOE_A2A_FAIL_EXPERT_ID, true, [&](Finding &f) {
-      f.rank = p.phase.rank;
-      f.token = static_cast<int32_t>(entry / p.phase.topK);
-      f.k = static_cast<int32_t>(entry % p.phase.topK);
-      f.id = p.ids[entry];
-    });
-  }
-  if (__syncthreads_or(badCount || bad)) return false;
+  for (int r = laneId; r < p.phase.ranks; r += 32) totals.sent[r] = loadRelaxedSys(sendCounts + r);
+  if (laneId < 3) totals.dropped[laneId] = loadRelaxedSys(&lane->dropped[laneId]);
+  if (laneId == 3) totals.badEntry = loadRelaxedGpu64(&lane->badEntry);
+  __syncwarp();
+}
+
+// The count or an id in device memory is wrong. One thread.
+__device__ __noinline__ void failOnArgument(const DispatchParams &p, const DispatchShared &sh, bool badCount) {
+  const BlockState &block = sh.block;
+  const uint64_t entry = ~sh.totals.badEntry;
+  fail(p.phase, block.round, MOE_A2A_DISPATCH, badCount ? MOE_A2A_FAIL_CAPACITY : MOE_A2A_FAIL_EXPERT_ID, true,
+       [&](Finding &f) {
+         f.rank = p.phase.rank;
+         if (badCount) {
+           f.value = block.numTokens;
+           f.limit = p.numTokens;
+         } else {
+           f.token = static_cast<int32_t>(entry / p.phase.topK);
+           f.k = static_cast<int32_t>(entry % p.phase.topK);
+           f.id = p.ids[entry];
+         }
+       });
+}
+
+// Publishes unless a device-side argument is wrong. One warp; true where it did.
+__device__ __forceinline__ bool finishSending(const DispatchParams &p, DispatchShared &sh, bool badCount,
+                                              bool hasTokens) {
+  if (p.scan && hasTokens) readTotals(p, sh.totals);
+  const bool bad = badCount || sh.totals.badEntry;
+  if (bad && (threadIdx.x & 31) == 0) failOnArgument(p, sh, badCount);
+  if (bad) return false;
   MOE_A2A_MARK(6);
-  publish(p, sh, hasTokens || p.statsLength > 0);
+  publish(p, sh);
   MOE_A2A_MARK(7);
   return true;
 }
 
-// Waits for all peers, and compares what they said. Whole block; true where the dispatch has arrived.
-__device__ bool awaitArrival(const DispatchParams &p, DispatchShared &sh, bool reports) {
-  const uint64_t headers = headersAt(p.phase, sh.block.round);
-  const Messages messages{MOE_A2A_DISPATCH, headers, kDispatchHeaderBytes, globalNanoseconds()};
-  uint64_t *waitNs = reports ? laneState(p.phase)->reports[sh.block.round % kReports].waitNs : nullptr;
-  const bool arrived =
-      awaitMessages<kDispatchPackets>(p.phase, sh.block, messages, kDispatchFields, kWordCount, sh.wait, waitNs);
-  delay(p.phase.delays.afterWait);
-  return arrived;
+// A piece of outgoing work: one part of each row of a tile of tokens.
+struct Piece {
+  int tile, part, count;
+  int64_t start;
+
+  __device__ __forceinline__ Piece(const DispatchParams &p, uint32_t ticket, int tokens) {
+    tile = ticket / p.splits;
+    part = ticket - tile * p.splits;
+    start = static_cast<int64_t>(tile) * p.tokensPerTile;
+    count = min(p.tokensPerTile, static_cast<int>(tokens - start));
+  }
+
+  // The id by which this thread routes its warp's first token.
+  __device__ __forceinline__ int32_t firstId(const DispatchParams &p) const {
+    const int warp = threadIdx.x >> 5;
+    return warp < count ? laneIdOf(p, start + warp) : -1;
+  }
+  // Loads this thread's share of the first row that it sends.
+  __device__ __forceinline__ void load(const DispatchParams &p, TokenRows &rows) const {
+    const int group = threadIdx.x >> p.lanesLog2;
+    rows.begin(p, part);
+    if (group < count) rows.load(p, start + group);
+  }
+};
+
+// A count in device memory is only seen here.
+__device__ __forceinline__ bool isBadCount(const DispatchParams &p, const BlockState &block) {
+  return block.numTokens < 0 || block.numTokens > p.numTokens;
 }
 
-// Fills slots at or past `counts` of one payload. Part `part` of `parts`.
-__device__ void fillSlots(const DispatchParams &p, const int32_t *counts, int q, int part, int parts) {
-  const PayloadParams &payload = p.payloads[q];
-  const bool isIds = q == p.idPayload;
-  const int64_t step = static_cast<int64_t>(parts) * kThreads;
-  for (int source = 0; source < p.phase.ranks; source++) {
-    const int64_t bytes = static_cast<int64_t>(p.phase.maxTokens - counts[source]) * payload.rowBytes;
-    const int64_t units = isIds ? bytes >> 2 : bytes;
-    uint8_t *first = p.phase.window + payload.target +
-                     (static_cast<int64_t>(source) * p.phase.maxTokens + counts[source]) * payload.rowBytes;
-    for (int64_t i = part * kThreads + static_cast<int>(threadIdx.x); i < units; i += step) {
-      if (isIds) reinterpret_cast<int32_t *>(first)[i] = p.invalidId;
-      else first[i] = 0xff;
+// What is common to all blocks that have sent: the one that completes the pieces publishes, waits, and takes what has
+// come. True in the block that did; `arrived` where all went well.
+__device__ __forceinline__ bool completeSending(const DispatchParams &p, DispatchShared &sh, uint32_t mine,
+                                                uint32_t sends, bool failed, bool badCount, int tokens, bool &arrived) {
+  MOE_A2A_MARK(4);
+  const Last sent = countSent(&laneState(p.phase)->done, mine, sends, failed, tokens > 0 || p.statsLength > 0);
+  MOE_A2A_MARK(5);
+  const bool published = sent == kLast && finishSending(p, sh, badCount, tokens > 0);
+  if (!__syncthreads_or(sent != kNotLast)) return false;
+  arrived = __syncthreads_or(published) && awaitArrival(p, sh, true);
+  MOE_A2A_MARK(8);
+  if (!arrived) return true;
+  takeCounts(p, sh);
+  MOE_A2A_MARK(9);
+  fillPadding(p, sh.wait.counts, 0, p.receivers);
+  return true;
+}
+
+// One thread of the block that leaves last.
+__device__ __forceinline__ void endDispatch(const DispatchParams &p, const DispatchShared &sh, int tokens,
+                                            bool succeeded) {
+  LaneState *lane = laneState(p.phase);
+  endPhase(p.phase, MOE_A2A_DISPATCH, sh.block, succeeded);
+  for (int i = 0; i < 3 && p.scan; i++) lane->dropped[i] = 0;
+  lane->numTokens = tokens;
+}
+
+// Each block has the piece of its own number, which its threads can hold, or the rank has no token. This is what most
+// rounds are, so it has a kernel without anything else in it.
+__global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchDirectly(const __grid_constant__ DispatchParams p) {
+  __shared__ DispatchShared sh;
+  prepareMessage(p, sh.wait.said);
+  warmUp(p);
+  awaitTurn(p.phase, sh.block);
+  // Whatever can be known of the tokens is asked for before anything is known of the round, how many of them count
+  // included.
+  const Piece piece(p, blockIdx.x, p.numTokens);
+  int32_t firstId = -1;
+  TokenRows rows;
+  if (p.numTokens > 0) {
+    firstId = piece.firstId(p);
+    piece.load(p, rows);
+    lookAtAll(p, sh.tile);
+  }
+  beginPhase<false>(p.phase, MOE_A2A_DISPATCH, p.tokenCount, p.numTokens, sh.block);
+  MOE_A2A_MARK(2);
+  const bool failed = sh.block.blocked;
+  const bool badCount = isBadCount(p, sh.block);
+  const int tokens = badCount ? 0 : sh.block.numTokens;
+  if (tokens == 0) clear(sh.totals);
+  if (!failed) {
+    if (p.statsLength && blockIdx.x == 0) sendStats(p, sh.block);
+    if (tokens > 0) {
+      // The last warp has no token to route where there are few.
+      if (threadIdx.x >= kThreads - 32) addUp(p, sh.block.active, tokens, sh.tile, sh.totals);
+      const int count = max(0, min(piece.count, static_cast<int>(tokens - piece.start)));
+      routeCounted(p, sh.block, piece.part == 0, piece.start, count, firstId, sh.tile);
+      MOE_A2A_MARK(3);
+      sendTile<false>(p, sh.block, sh.tile, piece.start, count, rows);
     }
   }
+  bool arrived = false;
+  if (!completeSending(p, sh, 1, gridDim.x, failed, badCount, tokens, arrived)) return;
+  if (threadIdx.x == 0) endDispatch(p, sh, badCount ? p.numTokens : tokens, arrived);
+  if (!arrived) spoil(p, sh);
+  MOE_A2A_MARK(10);
 }
 
-__device__ void fillPadding(const DispatchParams &p, const int32_t *counts, int part, int parts) {
-  for (int q = 0; q < p.payloadCount; q++) {
-    if (q == p.idPayload || p.fillPadding) fillSlots(p, counts, q, part, parts);
-  }
-}
-
-// Takes counts and statistics into private memory, where no peer writes, and reports. The caller may write to the
-// counts that it is shown, so the combine has its own. Whole block.
-__device__ void takeCounts(const DispatchParams &p, const DispatchShared &sh) {
-  const PhaseParams &phase = p.phase;
-  Report &report = laneState(phase)->reports[sh.block.round % kReports];
-  auto *recvCounts = reinterpret_cast<int32_t *>(phase.own + phase.at.recv_counts);
-  auto *keptCounts = reinterpret_cast<int32_t *>(phase.own + phase.at.last_tokens);
-  const int thread = threadIdx.x;
-  if (thread < phase.ranks) {
-    recvCounts[thread] = sh.wait.counts[thread];
-    keptCounts[thread] = sh.wait.counts[thread];
-    if (!(sh.block.active >> thread & 1)) report.waitNs[thread] = 0;
-  }
-  auto *gathered = reinterpret_cast<int32_t *>(phase.own + phase.at.gathered_stats);
-  for (int source = 0; source < phase.ranks && p.statsLength; source++) {
-    const auto *theirs = reinterpret_cast<const int32_t *>(phase.window + statsAt(p, sh.block.round, source));
-    const bool active = sh.block.active >> source & 1;
-    for (int i = thread; i < p.statsLength; i += blockDim.x) {
-      gathered[static_cast<int64_t>(source) * p.statsLength + i] =
-          active ? static_cast<int32_t>(loadRelaxedSys(theirs + i)) : 0;
-    }
-  }
-  if (thread < 32) {
-    const bool high = thread + 32 < phase.ranks, low = thread < phase.ranks;
-    const int sent =
-        __reduce_add_sync(0xffffffff, (low ? sh.sendCounts[thread] : 0) + (high ? sh.sendCounts[thread + 32] : 0));
-    const int received =
-        __reduce_add_sync(0xffffffff, (low ? sh.wait.counts[thread] : 0) + (high ? sh.wait.counts[thread + 32] : 0));
-    if (thread == 0) {
-      report.round = sh.block.round;
-      report.known = 1;
-      report.numTokens = sh.block.numTokens;
-      report.tokensSent = sent;
-      report.tokensReceived = received;
-    }
-    if (thread < 3) report.dropped[thread] = sh.dropped[thread];
-  }
-}
-
-// Makes a failed dispatch look like an empty round. Whole block.
-__device__ void spoil(const DispatchParams &p, DispatchShared &sh) {
-  const PhaseParams &phase = p.phase;
-  auto *recvCounts = reinterpret_cast<int32_t *>(phase.own + phase.at.recv_counts);
-  auto *keptCounts = reinterpret_cast<int32_t *>(phase.own + phase.at.last_tokens);
-  __syncthreads();
-  for (int r = threadIdx.x; r < phase.ranks; r += blockDim.x) {
-    recvCounts[r] = 0;
-    keptCounts[r] = 0;
-    sh.wait.counts[r] = 0;
-  }
-  auto *gathered = reinterpret_cast<int32_t *>(phase.own + phase.at.gathered_stats);
-  for (int64_t i = threadIdx.x; i < static_cast<int64_t>(phase.ranks) * p.statsLength; i += blockDim.x) gathered[i] = 0;
-  __syncthreads();
-  fillPadding(p, sh.wait.counts, 0, 1);
-}
-
-__global__ void __launch_bounds__(kThreads) dispatchKernel(const __grid_constant__ DispatchParams p) {
+__global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchKernel(const __grid_constant__ DispatchParams p) {
   __shared__ DispatchShared sh;
   BlockState &block = sh.block;
   prepareMessage(p, sh.wait.said);
-  beginPhase(p.phase, MOE_A2A_DISPATCH, p.tokenCount, p.numTokens, nullptr, block);
+  warmUp(p);
+  awaitTurn(p.phase, block);
+  if (!p.scan) lookAtAll(p, sh.tile);
+  beginPhase<true>(p.phase, MOE_A2A_DISPATCH, p.tokenCount, p.numTokens, block);
   MOE_A2A_MARK(2);
   LaneState *lane = laneState(p.phase);
 
-  const bool badCount = block.numTokens < 0 || block.numTokens > p.numTokens;
+  const bool badCount = isBadCount(p, block);
   const int tokens = badCount ? 0 : block.numTokens;
   const uint32_t tiles = (tokens + p.tokensPerTile - 1) / p.tokensPerTile;
   const uint32_t sends = tokens == 0 ? 1 : tiles * p.splits;
@@ -216,37 +214,31 @@ __global__ void __launch_bounds__(kThreads) dispatchKernel(const __grid_constant
   const bool oneEach = all == sends && sends == gridDim.x && sends <= static_cast<uint32_t>(p.phase.maxBlocks);
 
   uint32_t mine = 0;
-  bool failed = block.blocked;
+  if (tokens == 0) clear(sh.totals);
+  bool failed = block.blocked, added = false;
   while (block.ticket < sends) {
     if (block.ticket == 0 && p.statsLength && !failed) sendStats(p, block);
     if (tokens > 0 && !failed) {
-      const int tile = block.ticket / p.splits, part = block.ticket - tile * p.splits;
-      const int64_t start = static_cast<int64_t>(tile) * p.tokensPerTile;
-      const int count = min(p.tokensPerTile, static_cast<int>(tokens - start));
-      failed = !routeTile(p, block, tile, part == 0, start, count, tokens, sh.tile);
+      const Piece piece(p, block.ticket, tokens);
+      const int32_t firstId = piece.firstId(p);
+      if (!p.scan && !added && threadIdx.x >= kThreads - 32) addUp(p, block.active, tokens, sh.tile, sh.totals);
+      added = true;
+      if (p.scan)
+        failed =
+            !routeByScan(p, block, piece.tile, piece.part == 0, piece.start, piece.count, tokens, firstId, sh.tile);
+      else routeCounted(p, block, piece.part == 0, piece.start, piece.count, firstId, sh.tile);
       MOE_A2A_MARK(3);
-      if (!failed) sendTile(p, block, sh.tile, start, count, part, sh.places);
+      TokenRows rows;
+      piece.load(p, rows);
+      if (!failed) sendTile<true>(p, block, sh.tile, piece.start, piece.count, rows);
     }
     mine++;
     if (oneEach) break;
     takeTicket(lane, block);
   }
-  bool waited = false, arrived = false, isLast = false;
-  if (mine > 0) {
-    MOE_A2A_MARK(4);
-    const Last sent = countToLast<true>(&lane->done, mine, sends, failed);
-    MOE_A2A_MARK(5);
-    if (sent != kNotLast) {
-      waited = isLast = true;
-      arrived = sent == kLast && finishSending(p, sh, badCount, tokens > 0) && awaitArrival(p, sh, true);
-      MOE_A2A_MARK(8);
-      if (arrived) {
-        takeCounts(p, sh);
-        MOE_A2A_MARK(9);
-        fillPadding(p, sh.wait.counts, 0, p.receivers);
-      }
-    }
-  }
+  bool arrived = false;
+  const bool isLast = mine > 0 && completeSending(p, sh, mine, sends, failed, badCount, tokens, arrived);
+  bool waited = isLast;
   while (block.ticket >= sends && block.ticket < all) {
     if (!waited) arrived = !block.blocked && awaitArrival(p, sh, false);
     waited = true;
@@ -254,15 +246,13 @@ __global__ void __launch_bounds__(kThreads) dispatchKernel(const __grid_constant
     takeTicket(lane, block);
   }
   Last left = !isLast ? kNotLast : arrived ? kLast : kLastAfterFailure;
-  if (!oneEach) left = countToLast<false>(&lane->exits, 1, gridDim.x, waited && !arrived);
-  if (left == kNotLast) return;
-  if (threadIdx.x == 0) {
-    endPhase(p.phase, MOE_A2A_DISPATCH, block, left == kLast);
-    for (int i = 0; i < 3 && tokens > 0; i++) lane->dropped[i] = 0;
-    lane->numTokens = badCount ? p.numTokens : tokens;
+  if (!oneEach) {
+    __syncthreads();
+    left = countLeft(&lane->exits, waited && !arrived);
   }
+  if (left == kNotLast) return;
+  if (threadIdx.x == 0) endDispatch(p, sh, badCount ? p.numTokens : tokens, left == kLast);
   if (left != kLast) spoil(p, sh);
-  MOE_A2A_MARK(10);
 }
 
 }  // namespace
@@ -273,6 +263,8 @@ extern "C" int moe_a2a_trace_dispatch(long long *clocks) {
 }
 #endif
 
-const void *dispatchFunction() { return reinterpret_cast<const void *>(dispatchKernel); }
+const void *dispatchFunction(bool direct) {
+  return reinterpret_cast<const void *>(direct ? dispatchDirectly : dispatchKernel);
+}
 
 }  // namespace moe_a2a

@@ -5,8 +5,10 @@
 
 namespace moe_a2a {
 
-// Take a DispatchParams or a CombineParams; blocks of kThreads threads.
-const void *dispatchFunction();
-const void *combineFunction(int dtype, int outDtype);
+// Take a DispatchParams or a CombineParams; blocks of kThreads threads. `direct`: the kernel for launches where each
+// block has one piece of work; see isOneEach() in host/phases.cpp.
+const void *dispatchFunction(bool direct);
+// Null where there is no such kernel: sums are direct in one dtype.
+const void *combineFunction(int dtype, int outDtype, bool direct);
 
 }  // namespace moe_a2a

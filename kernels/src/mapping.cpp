@@ -12,8 +12,6 @@ enum SlotsBy { kRecount = 1, kScan = 2 };
 
 // A row shorter than this leaves most of a block idle.
 constexpr int kBlockRowBytes = 2048;
-// Beyond this many tokens, counting all earlier ids in each block costs more than a scan's hop through memory.
-constexpr int kRecountTokens = 1024;
 
 int divideUp(int a, int b) { return (a + b - 1) / b; }
 
@@ -30,12 +28,13 @@ moe_a2a_mapping chooseMapping(const moe_a2a_mapping &asked, int tokens, int rowB
   }
   const int tiles = std::max(1, divideUp(tokens, m.tokens_per_tile));
   if (m.splits == 0) {
-    // Few tokens: a row goes through several SMs, as long as each thread still has 16 bytes to move.
+    // Few tokens: a row goes through several SMs, as long as each thread still has 16 bytes to move. With a block on
+    // every SM more of them only cost more fences.
     const int useful = tokens > 0 && m.kind == kBlockPerToken ? divideUp(rowBytes / 16, kThreads) : 1;
-    m.splits = std::clamp(maxBlocks / tiles, 1, std::max(1, useful));
+    m.splits = std::clamp(maxBlocks / kBlocksPerSm / tiles, 1, std::max(1, useful));
   }
   if (m.blocks == 0) m.blocks = std::min(maxBlocks, tiles * m.splits);
-  if (m.slots_by == 0) m.slots_by = tokens <= kRecountTokens ? kRecount : kScan;
+  if (m.slots_by == 0) m.slots_by = tokens <= kMaxCounted ? kRecount : kScan;
   return m;
 }
 

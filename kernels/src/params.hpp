@@ -10,6 +10,12 @@ constexpr int kWarpLog2 = 5;
 constexpr int kThreadsLog2 = 8;
 static_assert(kThreads == 1 << kThreadsLog2);
 constexpr int kMaxTile = 32;
+// Vectors of a row that a thread has under way at once.
+constexpr int kHeldVectors = 4;
+// Blocks per SM of a phase: more do not move more bytes.
+constexpr int kBlocksPerSm = 3;
+// With more tokens, looking at all their ids in each block costs more than a scan's hop through memory.
+constexpr int kMaxCounted = 512;
 
 // Divides 31-bit numbers by a constant (Granlund and Montgomery, PLDI 1994).
 struct Divisor {
@@ -64,6 +70,7 @@ struct PayloadParams {
   uint64_t target;  // byte offset of [ranks, maxTokens, rowBytes] in a window
   int32_t rowBytes;
   int32_t vectorLog2;  // width of the widest access that source, target and rows allow
+  int32_t word;        // of the threads that share a token, the first that sends 4 bytes of this row; -1: all send
   Parts parts;         // of a row's vectors, one for each split
 };
 
@@ -84,6 +91,8 @@ struct DispatchParams {
   int32_t tokensPerTile;
   int32_t splits;
   int32_t lanesLog2;  // threads that share a token: a warp, or a block
+  int32_t longest;    // payload with the longest rows
+  int32_t hasMore;    // than threads hold at once: of the longest rows, or of others
   int32_t scan;
   int32_t receivers;  // blocks that fill padding, the publishing one included
 };

@@ -33,22 +33,48 @@ __device__ __forceinline__ void takeTicket(LaneState *lane, BlockState &block) {
   __syncthreads();
 }
 
-// Reads what a phase depends on, takes the first ticket, and finds out whether this rank may send at all. True where
-// any of `counts` (one a rank, or null) is not 0.
-__device__ inline bool beginPhase(const PhaseParams &p, int phase, const int32_t *tokenCount, int numTokens,
-                                  const int32_t *counts, BlockState &block) {
+// The rank may not send. One thread.
+__device__ __noinline__ inline void refuse(const PhaseParams &p, uint32_t round, int phase, bool leftOut, int told) {
+  markPhaseFailed(laneState(p));
+  if (leftOut) failLeftOut(p, round, phase);
+  else if (told >= 0) failAsTold(p, told);
+}
+
+// A launch's parameters lie in memory that no kernel has read before. Asked for while the kernels before are still at
+// work, they cost no time: one load for each line of the constant cache, shared out over the warps.
+template <typename Params>
+__device__ __forceinline__ void warmUp(const Params &p) {
+  constexpr unsigned kLine = 64;
+#pragma unroll
+  for (unsigned at = 0; at < sizeof(Params); at += kLine) {
+    if (at / kLine % (kThreads / 32) != threadIdx.x / 32) continue;
+    const uint32_t word = *reinterpret_cast<const uint32_t *>(reinterpret_cast<const uint8_t *>(&p) + at);
+    asm volatile("" ::"r"(word));
+  }
+}
+
+// Waits until the kernels before this one are done; from here on what they left may be read.
+__device__ __forceinline__ void awaitTurn(const PhaseParams &p, BlockState &block) {
   MOE_A2A_MARK(0);
-  const RankState *state = rankState(p);
-  LaneState *lane = laneState(p);
   const int thread = threadIdx.x;
-  // Windows stay where they are, so they may be looked up before the kernels before this one are done.
-  if (thread >= 32 && thread - 32 < p.ranks) block.windows[thread - 32] = state->windows[thread - 32];
+  // Windows stay where they are, so they may be looked up before.
+  if (thread >= 32 && thread - 32 < p.ranks) block.windows[thread - 32] = rankState(p)->windows[thread - 32];
   waitForEarlierKernel();
   MOE_A2A_MARK(1);
   if (p.startNextEarly) letNextKernelStart();
+}
+
+// Reads what a phase depends on, takes the first ticket (`Ordered`; else blocks have theirs by number), and finds out
+// whether this rank may send at all. Whole block.
+template <bool Ordered>
+__device__ __forceinline__ void beginPhase(const PhaseParams &p, int phase, const int32_t *tokenCount, int numTokens,
+                                           BlockState &block) {
+  const RankState *state = rankState(p);
+  LaneState *lane = laneState(p);
+  const int thread = threadIdx.x;
   if (thread < 32) {
-    uint32_t first = 0;
-    if (thread == 0 && gridDim.x > 1) {
+    uint32_t first = blockIdx.x;
+    if (Ordered && thread == 0 && gridDim.x > 1) {
       const bool admitted = gridDim.x <= static_cast<uint32_t>(p.maxBlocks) ||
                             addRelaxedGpu(&lane->admitted, 1) < static_cast<uint32_t>(p.maxBlocks);
       first = admitted ? addRelaxedGpu(&lane->ticket, 1) : kNoTicket;
@@ -85,45 +111,58 @@ __device__ inline bool beginPhase(const PhaseParams &p, int phase, const int32_t
       block.active = active;
       block.numTokens = count;
       block.blocked = failed || stopped == kStopAll || leftOut || told >= 0 || broken;
-      if (block.blocked) {
-        markPhaseFailed(lane);
-        if (leftOut) failLeftOut(p, round, phase);
-        else if (told >= 0) failAsTold(p, told);
-      }
+      if (block.blocked) refuse(p, round, phase, leftOut, told);
     }
   }
-  const int counted = thread - 2 * 32;
-  const bool any = counts && counted >= 0 && counted < p.ranks && loadRelaxedSys(counts + counted) != 0;
-  const bool result = __syncthreads_or(any);
+  __syncthreads();
   delay(p.delays.beforeStores);
-  return result;
 }
 
 constexpr uint64_t kOneFailed = 1ull << 32;
 
 enum Last { kNotLast, kLast, kLastAfterFailure };
 
-// Adds `amount` to a counter of this phase; tells the block that makes it `all`, and whether any block has failed.
-// Every block's stores are ordered before its count, so that the last one may vouch for them.
-template <bool PeersSee>
-__device__ inline Last countToLast(uint64_t *counter, uint32_t amount, uint32_t all, bool failed) {
-  if (gridDim.x == 1) return __syncthreads_or(failed) ? kLastAfterFailure : kLast;
+// Counts pieces of outgoing work as done. Every block's stores are ordered before its count (`stored`: there are any),
+// so the first warp of the block that makes it `all`, which alone is told, may vouch for them by what it stores next.
+// Whole block.
+__device__ __forceinline__ Last countSent(uint64_t *counter, uint32_t amount, uint32_t all, bool failed, bool stored) {
   const bool blockFailed = __syncthreads_or(failed);
-  bool last = false, anyFailed = false;
-  if (threadIdx.x == 0) {
-    if (PeersSee) fenceSys();
-    else fenceGpu();
-    const uint64_t sum =
-        addRelaxedGpu64(counter, amount + (blockFailed ? kOneFailed : 0)) + amount + (blockFailed ? kOneFailed : 0);
-    last = static_cast<uint32_t>(sum) == all;
-    anyFailed = last && sum >> 32 != 0;
-    if (last) fenceGpu();
+  if (threadIdx.x >= 32) return kNotLast;
+  uint64_t sum = all + (blockFailed ? kOneFailed : 0);
+  if (gridDim.x > 1) {
+    if (threadIdx.x == 0) {
+      if (stored) fenceSys();
+      const uint64_t mine = amount + (blockFailed ? kOneFailed : 0);
+      sum = addRelaxedGpu64(counter, mine) + mine;
+    }
+    sum = __shfl_sync(0xffffffff, sum, 0);
   }
-  if (!__syncthreads_or(last)) return kNotLast;
-  return __syncthreads_or(anyFailed) ? kLastAfterFailure : kLast;
+  if (static_cast<uint32_t>(sum) != all) return kNotLast;
+  // Takes in what the others vouched for, and comes before what this warp stores.
+  if (stored || gridDim.x > 1) fenceSys();
+  return sum >> 32 ? kLastAfterFailure : kLast;
 }
 
-// True for the caller whose rank a reset has left out meanwhile: what it has read must not pass as good.
+// Counts a block that leaves, after a barrier; tells the one that leaves last. Whole block.
+__device__ __forceinline__ Last countLeft(uint64_t *counter, bool failed) {
+  // Lest what the last block spoils comes before what this one has stored.
+  if (threadIdx.x == 0 && gridDim.x > 1) fenceGpu();
+  const bool blockFailed = __syncthreads_or(failed);
+  if (gridDim.x == 1) return !blockFailed ? threadIdx.x == 0 ? kLast : kNotLast : kLastAfterFailure;
+  bool last = false, anyFailed = false;
+  if (threadIdx.x == 0) {
+    const uint64_t mine = 1 + (blockFailed ? kOneFailed : 0);
+    const uint64_t sum = addRelaxedGpu64(counter, mine) + mine;
+    last = static_cast<uint32_t>(sum) == gridDim.x;
+    anyFailed = last && sum >> 32 != 0;
+    if (anyFailed) fenceGpu();
+  }
+  if (__syncthreads_or(anyFailed)) return kLastAfterFailure;
+  // Where all went well, only one thread of the last block has something left to do.
+  return last ? kLast : kNotLast;
+}
+
+// True where a reset has left this rank out meanwhile: what it has read must not pass as good.
 __device__ __forceinline__ bool isLeftOut(const PhaseParams &p, const BlockState &block) {
   return static_cast<int32_t>(loadRelaxedSys(controlWord(p, kGenerationWord))) != block.generation;
 }

@@ -97,7 +97,7 @@ __device__ __noinline__ inline void failAsTold(const PhaseParams &p, int told) {
   tellHost(p);
 }
 
-__device__ __forceinline__ void failLeftOut(const PhaseParams &p, uint32_t round, int phase) {
+__device__ __noinline__ inline void failLeftOut(const PhaseParams &p, uint32_t round, int phase) {
   fail(p, round, phase, MOE_A2A_FAIL_LEFT_OUT, false, [](Finding &) {});
 }
 

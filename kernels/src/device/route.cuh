@@ -1,4 +1,5 @@
-// Which ranks the tokens of a tile go to, and in which slots: in token order, without atomics deciding places.
+// Which ranks the tokens of a tile go to, and in which slots: in token order, without atomics deciding places. With up
+// to kMaxCounted tokens every block looks at all of them; with more, tiles pass on their counts in a scan.
 #pragma once
 
 #include "begin.cuh"
@@ -7,57 +8,150 @@ namespace moe_a2a {
 
 // Routing of up to 32 tokens, in shared memory.
 struct Tile {
-  int32_t first[MOE_A2A_MAX_RANKS];    // slots taken by the tokens before this tile, by rank
-  uint32_t chosen[MOE_A2A_MAX_RANKS];  // tokens of this tile that go to each rank, as a mask
   uint8_t count[kMaxTile];
   uint8_t rank[kMaxTile][MOE_A2A_MAX_TOP_K];
   int32_t slot[kMaxTile][MOE_A2A_MAX_TOP_K];
+  // Where all tokens are looked at: which of them have entries for each rank, active or not, and which have entries for
+  // none, 32 a word.
+  uint32_t goes[kMaxCounted / 32][MOE_A2A_MAX_RANKS];
+  uint32_t drops[kMaxCounted / 32];
+  // In a scan: slots taken by the tokens before this tile, and tokens of this tile that go to each rank.
+  int32_t first[MOE_A2A_MAX_RANKS];
+  uint32_t chosen[MOE_A2A_MAX_RANKS];
 };
 
-__device__ __forceinline__ uint32_t divide(uint32_t n, const Divisor &d) {
-  return static_cast<uint32_t>(static_cast<uint64_t>(n) * d.multiplier >> d.shift);
+// What a rank's dispatch comes to, where one block has found out.
+struct Totals {
+  int32_t sent[MOE_A2A_MAX_RANKS];
+  int32_t dropped[3];
+  uint64_t badEntry;  // ~(token * topK + k) of the first bad id; 0: none
+};
+
+// Those of a rank without tokens. Whole block; read by its first warp at once, by others after a barrier.
+__device__ __forceinline__ void clear(Totals &totals) {
+  for (int r = threadIdx.x & 31; threadIdx.x < 32 && r < MOE_A2A_MAX_RANKS; r += 32) totals.sent[r] = 0;
+  if (threadIdx.x < 3) totals.dropped[threadIdx.x] = 0;
+  if (threadIdx.x == 3) totals.badEntry = 0;
 }
 
 __device__ __forceinline__ int ownerOf(const Placement &e, int32_t id) {
-  return id < e.boundary ? divide(id, e.larger) : e.extra + divide(id - e.boundary, e.smaller);
+  const bool isEarly = id < e.boundary;
+  const uint32_t n = isEarly ? id : id - e.boundary, multiplier = isEarly ? e.larger.multiplier : e.smaller.multiplier;
+  const int shift = isEarly ? e.larger.shift : e.smaller.shift;
+  return (isEarly ? 0 : e.extra) + static_cast<int>(static_cast<uint64_t>(n) * multiplier >> shift);
 }
 
 __device__ __forceinline__ bool isExpert(const Placement &e, int32_t id) {
   return static_cast<uint32_t>(id) < static_cast<uint32_t>(e.numExperts);
 }
 
-// Active ranks that a token goes to.
-__device__ __forceinline__ uint64_t targetsOf(const DispatchParams &p, uint64_t active, int64_t token) {
-  const int32_t *ids = p.ids + token * p.phase.topK;
-  uint64_t targets = 0;
-#pragma unroll 4
-  for (int k = 0; k < p.phase.topK; k++) {
-    const int32_t id = ids[k];
-    if (isExpert(p.placement, id)) targets |= 1ull << ownerOf(p.placement, id);
-  }
-  return targets & active;
+__device__ __forceinline__ int32_t loadId(const DispatchParams &p, int64_t token, int k) {
+  Vector<2> id;
+  id.load(reinterpret_cast<const uint8_t *>(p.ids + token * p.phase.topK + k));
+  return static_cast<int32_t>(id.v);
 }
 
-// Adds to `first` how many tokens of [0, end) go to each rank. All warps but the first; `first` was cleared.
-__device__ inline void countEarlier(const DispatchParams &p, const BlockState &block, int64_t end, int32_t *first) {
-  const int laneId = threadIdx.x & 31;
-  int32_t mine[2] = {0, 0};  // of ranks laneId and laneId + 32
-  for (int64_t start = threadIdx.x - laneId - 32; start < end; start += blockDim.x - 32) {
-    const int64_t token = start + laneId;
-    const uint64_t targets = token < end ? targetsOf(p, block.active, token) : 0;
-    for (int r = 0; r < p.phase.ranks; r++) {
-      const int count = __popc(__ballot_sync(0xffffffff, targets >> r & 1));
-      if (r == laneId) mine[0] += count;
-      if (r == laneId + 32) mine[1] += count;
+// Looks at the entries of all tokens, of which nothing depends on what earlier kernels leave in a rank's state. All
+// warps but the first; read after a barrier.
+__device__ inline void lookAtAll(const DispatchParams &p, Tile &t) {
+  const int laneId = threadIdx.x & 31, ranks = p.phase.ranks;
+#pragma unroll 1
+  for (int word = (threadIdx.x >> 5) - 1; word >= 0 && word * 32 < p.numTokens; word += kThreads / 32 - 1) {
+    const int token = word * 32 + laneId;
+    uint64_t targets = 0;
+    bool drops = false;
+    constexpr int kAhead = 8;
+#pragma unroll 1
+    for (int k = 0; k < p.phase.topK; k += kAhead) {
+      int32_t ids[kAhead];
+#pragma unroll
+      for (int j = 0; j < kAhead; j++) {
+        if (token < p.numTokens && k + j < p.phase.topK) ids[j] = loadId(p, token, k + j);
+      }
+#pragma unroll
+      for (int j = 0; j < kAhead; j++) {
+        if (token >= p.numTokens || k + j >= p.phase.topK) continue;
+        if (isExpert(p.placement, ids[j])) targets |= 1ull << ownerOf(p.placement, ids[j]);
+        else drops = true;
+      }
+    }
+    uint32_t mine[2] = {0, 0};
+#pragma unroll 1
+    for (int r = 0; r < ranks; r++) {
+      const uint32_t go = __ballot_sync(0xffffffff, targets >> r & 1);
+      if (r == laneId) mine[0] = go;
+      if (r == laneId + 32) mine[1] = go;
+    }
+    for (int h = 0; h < 2; h++) {
+      if (laneId + 32 * h < ranks) t.goes[word][laneId + 32 * h] = mine[h];
+    }
+    const uint32_t dropping = __ballot_sync(0xffffffff, drops);
+    if (laneId == 0) t.drops[word] = dropping;
+  }
+}
+
+// Those of the tokens of a word that there are.
+__device__ __forceinline__ uint32_t presentIn(int word, int tokens) {
+  return tokens - word * 32 >= 32 ? 0xffffffff : (1u << (tokens - word * 32)) - 1;
+}
+
+// Adds up what the entries of a token drop, and notes its first bad id. One thread.
+__device__ __noinline__ inline void countDropped(const DispatchParams &p, uint64_t active, int64_t token,
+                                                 int32_t *dropped, uint64_t *badEntry) {
+#pragma unroll 1
+  for (int k = 0; k < p.phase.topK; k++) {
+    const int32_t id = loadId(p, token, k);
+    if (isExpert(p.placement, id)) {
+      if (!(active >> ownerOf(p.placement, id) & 1)) atomicAdd(dropped + kDroppedInactive, 1);
+    } else if (id == -1) {
+      atomicAdd(dropped + kDroppedPadding, 1);
+    } else {
+      atomicAdd(dropped + kDroppedInvalid, 1);
+      const uint64_t entry = static_cast<uint64_t>(token) * p.phase.topK + k;
+      if (!p.dropInvalid)
+        atomicMax(reinterpret_cast<unsigned long long *>(badEntry), static_cast<unsigned long long>(~entry));
     }
   }
-  if (laneId < p.phase.ranks && mine[0]) atomicAdd(first + laneId, mine[0]);
-  if (laneId + 32 < p.phase.ranks && mine[1]) atomicAdd(first + laneId + 32, mine[1]);
 }
 
-// The same by a scan: each tile publishes its counts, tagged with the round, and adds up those of the tiles before it,
-// which running blocks hold. False where the rank failed meanwhile.
-__device__ inline bool scanEarlier(const DispatchParams &p, BlockState &block, int tile, bool publishes, Tile &t) {
+// Adds up what a look at all tokens has found. One warp.
+__device__ inline void addUp(const DispatchParams &p, uint64_t active, int tokens, const Tile &t, Totals &totals) {
+  const int laneId = threadIdx.x & 31;
+  bool drops = false;
+#pragma unroll 1
+  for (int r = laneId; r < p.phase.ranks; r += 32) {
+    int sent = 0;
+#pragma unroll 1
+    for (int word = 0; word * 32 < tokens; word++) sent += __popc(t.goes[word][r] & presentIn(word, tokens));
+    drops |= sent > 0 && !(active >> r & 1);
+    totals.sent[r] = active >> r & 1 ? sent : 0;
+  }
+#pragma unroll 1
+  for (int word = laneId; word * 32 < tokens; word += 32) drops |= (t.drops[word] & presentIn(word, tokens)) != 0;
+  if (laneId < 3) totals.dropped[laneId] = 0;
+  if (laneId == 3) totals.badEntry = 0;
+  if (__any_sync(0xffffffff, drops)) {
+#pragma unroll 1
+    for (int token = laneId; token < tokens; token += 32) {
+      countDropped(p, active, token, totals.dropped, &totals.badEntry);
+    }
+  }
+  __syncwarp();
+}
+
+// How many of the tokens before `token` go to `rank`.
+__device__ __forceinline__ int slotOf(const Tile &t, int token, int rank) {
+  const int last = token >> 5;
+  int slot = __popc(t.goes[last][rank] & ((1u << (token & 31)) - 1));
+#pragma unroll 1
+  for (int word = 0; word < last; word++) slot += __popc(t.goes[word][rank]);
+  return slot;
+}
+
+// The slots before a tile by a scan: each tile publishes its counts, tagged with the round, and adds up those of the
+// tiles before it, which running blocks hold. False where the rank failed meanwhile.
+__device__ __forceinline__ bool scanEarlier(const DispatchParams &p, BlockState &block, int tile, bool publishes,
+                                            Tile &t) {
   uint64_t *counts = reinterpret_cast<uint64_t *>(p.phase.own + p.phase.at.tile_counts);
   const int ranks = p.phase.ranks;
   const uint64_t tag = static_cast<uint64_t>(block.round) << 32;
@@ -87,74 +181,96 @@ __device__ inline bool scanEarlier(const DispatchParams &p, BlockState &block, i
   return !__syncthreads_or(given);
 }
 
-// Counts what a token drops, and notes its first bad id. One warp, one entry a lane.
-__device__ inline void countDropped(const DispatchParams &p, int64_t token, int32_t id, bool isEntry, bool isActive) {
-  LaneState *lane = laneState(p.phase);
-  const int laneId = threadIdx.x & 31;
-  const bool known = isEntry && isExpert(p.placement, id);
-  const unsigned padding = __ballot_sync(0xffffffff, isEntry && id == -1);
-  const unsigned invalid = __ballot_sync(0xffffffff, isEntry && !known && id != -1);
-  const unsigned inactive = __ballot_sync(0xffffffff, known && !isActive);
-  if (laneId != 0 || !(padding | invalid | inactive)) return;
-  if (padding) atomicAdd(&lane->dropped[kDroppedPadding], __popc(padding));
-  if (invalid) atomicAdd(&lane->dropped[kDroppedInvalid], __popc(invalid));
-  if (inactive) atomicAdd(&lane->dropped[kDroppedInactive], __popc(inactive));
-  if (invalid && !p.dropInvalid) {
-    const uint64_t entry = static_cast<uint64_t>(token) * p.phase.topK + __ffs(invalid) - 1;
-    atomicMax(reinterpret_cast<unsigned long long *>(&lane->badEntry), static_cast<unsigned long long>(~entry));
-  }
-}
+// Where a token goes, as one lane of its warp knows it.
+struct Entry {
+  int32_t owner;  // the rank that this lane's entry stands first for, or -1
+  int32_t place;  // of that rank among the token's, in order of k
+  bool dropped;
+};
 
-// Which ranks a token of the tile goes to, in order of k. One warp, one entry a lane.
-__device__ inline void routeToken(const DispatchParams &p, const BlockState &block, int64_t token, int index,
-                                  bool records, Tile &t) {
+// Routes a token whose k-th id lane k has. One warp.
+__device__ __forceinline__ Entry routeToken(const DispatchParams &p, uint64_t active, int32_t id) {
   const int laneId = threadIdx.x & 31;
   const bool isEntry = laneId < p.phase.topK;
-  const int32_t id = isEntry ? p.ids[token * p.phase.topK + laneId] : -1;
-  int owner = isExpert(p.placement, id) ? ownerOf(p.placement, id) : -1;
-  const bool isActive = owner >= 0 && (block.active >> owner & 1);
-  if (!isActive) owner = -1;
+  int owner = isEntry && isExpert(p.placement, id) ? ownerOf(p.placement, id) : -1;
+  if (owner >= 0 && !(active >> owner & 1)) owner = -1;
   // The lowest lane among those with the same owner stands first for its rank.
   const unsigned same = __match_any_sync(0xffffffff, owner);
-  const bool leads = isActive && laneId == __ffs(same) - 1;
+  const bool leads = owner >= 0 && laneId == __ffs(same) - 1;
   const unsigned leaders = __ballot_sync(0xffffffff, leads);
-  if (leads) {
-    t.rank[index][__popc(leaders & ((1u << laneId) - 1))] = owner;
-    atomicOr(&t.chosen[owner], 1u << index);
-  }
-  if (laneId == 0) t.count[index] = __popc(leaders);
-  if (records) countDropped(p, token, id, isEntry, isActive);
+  return {leads ? owner : -1, __popc(leaders & ((1u << laneId) - 1)), isEntry && owner < 0};
 }
 
-// Routes `count` tokens of `tile`, from `start` on. `records`: this block keeps what the combine and the report need.
-// Whole block; false where the rank failed meanwhile.
-__device__ inline bool routeTile(const DispatchParams &p, BlockState &block, int tile, bool records, int64_t start,
-                                 int count, int tokens, Tile &t) {
-  const int thread = threadIdx.x, ranks = p.phase.ranks, warp = thread >> 5, laneId = thread & 31;
-  if (thread < ranks) {
+// Keeps for the combine where an entry went.
+__device__ __forceinline__ void keepEntry(const DispatchParams &p, int64_t token, int place, int owner, int slot) {
+  const int64_t entry = token * p.phase.maxTargets + place;
+  (p.phase.own + p.phase.at.entry_ranks)[entry] = owner;
+  reinterpret_cast<int32_t *>(p.phase.own + p.phase.at.entry_slots)[entry] = slot;
+}
+
+// This lane's id of a token.
+__device__ __forceinline__ int32_t laneIdOf(const DispatchParams &p, int64_t token) {
+  const int k = threadIdx.x & 31;
+  return k < p.phase.topK ? loadId(p, token, k) : -1;
+}
+
+// Routes `count` tokens from `start` on, after a look at all. `records`: this block keeps what the combine needs.
+// `firstId`: this lane's id of its warp's first token. Whole block.
+__device__ __forceinline__ void routeCounted(const DispatchParams &p, const BlockState &block, bool records,
+                                             int64_t start, int count, int32_t firstId, Tile &t) {
+  const int warp = threadIdx.x >> 5, laneId = threadIdx.x & 31;
+#pragma unroll 1
+  for (int index = warp; index < count; index += kThreads / 32) {
+    const int64_t token = start + index;
+    const Entry entry = routeToken(p, block.active, index == warp ? firstId : laneIdOf(p, token));
+    const int targets = __popc(__ballot_sync(0xffffffff, entry.owner >= 0));
+    if (laneId == 0) t.count[index] = targets;
+    if (records && laneId == 0) (p.phase.own + p.phase.at.entry_counts)[token] = targets;
+    if (entry.owner < 0) continue;
+    const int slot = slotOf(t, token, entry.owner);
+    t.rank[index][entry.place] = entry.owner;
+    t.slot[index][entry.place] = slot;
+    if (records) keepEntry(p, token, entry.place, entry.owner, slot);
+  }
+  __syncthreads();
+}
+
+// The same where there are too many tokens to look at all. False where the rank failed meanwhile.
+__device__ __noinline__ inline bool routeByScan(const DispatchParams &p, BlockState &block, int tile, bool records,
+                                                int64_t start, int count, int tokens, int32_t firstId, Tile &t) {
+  const int thread = threadIdx.x, warp = thread >> 5, laneId = thread & 31;
+  LaneState *lane = laneState(p.phase);
+  if (thread < p.phase.ranks) {
     t.first[thread] = 0;
     t.chosen[thread] = 0;
   }
   __syncthreads();
-  // The first warps route the tile's tokens while the others count those before it.
-  for (int index = warp; index < count; index += kThreads / 32) routeToken(p, block, start + index, index, records, t);
-  if (!p.scan && warp > 0) countEarlier(p, block, start, t.first);
+#pragma unroll 1
+  for (int index = warp; index < count; index += kThreads / 32) {
+    const int64_t token = start + index;
+    const Entry entry = routeToken(p, block.active, index == warp ? firstId : laneIdOf(p, token));
+    const int targets = __popc(__ballot_sync(0xffffffff, entry.owner >= 0));
+    const bool drops = __any_sync(0xffffffff, entry.dropped);
+    if (laneId == 0) t.count[index] = targets;
+    if (records && laneId == 0) {
+      (p.phase.own + p.phase.at.entry_counts)[token] = targets;
+      if (drops) countDropped(p, block.active, token, lane->dropped, &lane->badEntry);
+    }
+    if (entry.owner < 0) continue;
+    t.rank[index][entry.place] = entry.owner;
+    atomicOr(&t.chosen[entry.owner], 1u << index);
+  }
   __syncthreads();
-  if (p.scan && !scanEarlier(p, block, tile, records, t)) return false;
-
+  if (!scanEarlier(p, block, tile, records, t)) return false;
+#pragma unroll 1
   for (int index = warp; index < count; index += kThreads / 32) {
     if (laneId >= t.count[index]) continue;
     const int owner = t.rank[index][laneId];
     const int slot = t.first[owner] + __popc(t.chosen[owner] & ((1u << index) - 1));
     t.slot[index][laneId] = slot;
-    if (records) {
-      const int64_t entry = (start + index) * p.phase.maxTargets + laneId;
-      (p.phase.own + p.phase.at.entry_ranks)[entry] = owner;
-      reinterpret_cast<int32_t *>(p.phase.own + p.phase.at.entry_slots)[entry] = slot;
-    }
+    if (records) keepEntry(p, start + index, laneId, owner, slot);
   }
-  if (records && thread < count) (p.phase.own + p.phase.at.entry_counts)[start + thread] = t.count[thread];
-  if (records && start + count == tokens && thread < ranks) {
+  if (records && start + count == tokens && thread < p.phase.ranks) {
     auto *sendCounts = reinterpret_cast<int32_t *>(p.phase.own + p.phase.at.send_counts);
     sendCounts[thread] = t.first[thread] + __popc(t.chosen[thread]);
   }

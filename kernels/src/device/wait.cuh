@@ -6,6 +6,7 @@
 namespace moe_a2a {
 
 constexpr int kMaxWords = kDispatchPackets * 3;
+constexpr int kLooksPerTurn = 8;
 
 // What a block that waits keeps in shared memory.
 struct WaitState {
@@ -196,25 +197,30 @@ __device__ bool awaitMessages(const PhaseParams &p, const BlockState &block, con
   const uint32_t quiet = watched == 3 ? block.generation : 0;
   uint32_t differing = 0, turns = 0;
   while (true) {
-    bool waits = false, raised = false;
+    bool waits, raised = false;
+    // A warp looks several times before the block meets: what it waits for is mostly about to come.
+    for (int look = 0; look < kLooksPerTurn; look++) {
+      waits = false;
 #pragma unroll
-    for (int i = 0; i < kItems; i++) {
-      if (!pending[i]) continue;
-      const int item = thread + i * kThreads, source = item / Packets, packet = item % Packets;
-      const Packet got = loadPacket(packetAt(p, m, source, packet));
-      pending[i] = earlier(got.round, block.round);
-      waits |= pending[i];
-      if (pending[i]) continue;
-        // Words that have to be equal; which of the fields differ is found out when some do.
+      for (int i = 0; i < kItems; i++) {
+        if (!pending[i]) continue;
+        const int item = thread + i * kThreads, source = item / Packets, packet = item % Packets;
+        const Packet got = loadPacket(packetAt(p, m, source, packet));
+        pending[i] = earlier(got.round, block.round);
+        waits |= pending[i];
+        if (pending[i]) continue;
+          // Words that have to be equal; which of the fields differ is found out when some do.
 #pragma unroll
-      for (int w = 0; w < 3; w++) {
-        if (packet * 3 + w != countWord && got.words[w] != wait.said[packet * 3 + w]) differing = 1;
+        for (int w = 0; w < 3; w++) {
+          if (packet * 3 + w != countWord && got.words[w] != wait.said[packet * 3 + w]) differing = 1;
+        }
+        if (got.round != block.round) differing = 1;
+        if (countWord >= 0 && packet == countWord / 3) {
+          wait.counts[source] = min(max(static_cast<int32_t>(got.words[countWord % 3]), 0), p.maxTokens);
+        }
+        if (waitNs && packet == 0) waitNs[source] = turns + look == 0 ? 0 : globalNanoseconds() - m.start;
       }
-      if (got.round != block.round) differing = 1;
-      if (countWord >= 0 && packet == countWord / 3) {
-        wait.counts[source] = min(max(static_cast<int32_t>(got.words[countWord % 3]), 0), p.maxTokens);
-      }
-      if (waitNs && packet == 0) waitNs[source] = turns == 0 ? 0 : globalNanoseconds() - m.start;
+      if (!__any_sync(0xffffffff, waits)) break;
     }
     if (watched >= 0) raised = loadRelaxedSys(eye) != quiet;
     if (thread == kThreads - 33) raised = globalNanoseconds() - m.start > p.timeoutNs;
@@ -240,7 +246,7 @@ __device__ bool awaitMessages(const PhaseParams &p, const BlockState &block, con
       return true;
     }
     turns++;
-    if (turns > 64) __nanosleep(20);
+    if (turns > 8) __nanosleep(20);
   }
   // All are here, but they disagree, or something else happened.
   for (int item = thread; differing && item < items; item += kThreads) {

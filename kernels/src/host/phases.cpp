@@ -75,6 +75,33 @@ int32_t launch(moe_a2a_rank &rank, const void *kernel, int blocks, void *params,
   return MOE_A2A_OK;
 }
 
+// Whether each block of a grid has one piece of work, and all of them run at once.
+bool isOneEach(int tokens, int tokensPerTile, int splits, int blocks, int maxBlocks) {
+  const int pieces = (tokens + tokensPerTile - 1) / tokensPerTile * splits;
+  return blocks == std::max(pieces, 1) && blocks <= maxBlocks;
+}
+
+// Rows of whole words go word by word, next to the longest row, as long as the threads that share a token suffice.
+void spreadWords(DispatchParams &p) {
+  int next = 0;
+  for (int q = 0; q < p.payloadCount; q++) {
+    if (p.payloads[q].rowBytes > p.payloads[p.longest].rowBytes) p.longest = q;
+  }
+  for (int q = 0; q < p.payloadCount; q++) {
+    PayloadParams &payload = p.payloads[q];
+    const int words = payload.rowBytes / 4, lanes = 1 << p.lanesLog2;
+    payload.word = -1;
+    if (q == p.longest) {
+      p.hasMore |= payload.vectorLog2 < 4 || payload.parts.size + (payload.parts.larger > 0) > kHeldVectors * lanes;
+    } else if (payload.vectorLog2 < 2 || next + words > lanes) {
+      p.hasMore = 1;
+    } else {
+      payload.word = next;
+      next += words;
+    }
+  }
+}
+
 bool fitsTile(const moe_a2a_mapping &m) {
   return m.kind >= 0 && m.kind <= 2 && m.tokens_per_tile >= 0 && m.tokens_per_tile <= kMaxTile && m.splits >= 0 &&
          m.splits <= 64 && m.blocks >= 0 && m.blocks <= 65535 && m.slots_by >= 0 && m.slots_by <= 2;
@@ -166,14 +193,17 @@ int32_t moe_a2a_dispatch(moe_a2a_rank *rank, const moe_a2a_dispatch_args *d) {
   for (int q = 0; q < d->payload_count; q++) {
     p.payloads[q].parts = partsOf(d->row_bytes[q] >> p.payloads[q].vectorLog2, m.splits);
   }
-  p.scan = m.slots_by == 2;
+  spreadWords(p);
+  p.scan = m.slots_by == 2 || p.numTokens > kMaxCounted;
   const int64_t idBytes = d->expert_id_payload < 0 ? 0
                                                    : static_cast<int64_t>(rank->config.ep_size) * d->max_tokens *
                                                          d->row_bytes[d->expert_id_payload];
   const auto fillers = static_cast<int>(std::min<int64_t>(rank->maxBlocks, idBytes / kFillBytesPerBlock));
   p.receivers = std::max(1, fillers);
   const int blocks = d->mapping.blocks ? d->mapping.blocks : std::max(m.blocks, p.receivers);
-  const int32_t result = launch(*rank, dispatchFunction(), blocks, &p, d->stream, d->lane, MOE_A2A_DISPATCH);
+  const bool direct = !p.scan && !p.hasMore && p.receivers == 1 &&
+                      isOneEach(p.numTokens, p.tokensPerTile, p.splits, blocks, rank->maxBlocks);
+  const int32_t result = launch(*rank, dispatchFunction(direct), blocks, &p, d->stream, d->lane, MOE_A2A_DISPATCH);
   if (result == MOE_A2A_OK) rank->lanes[d->lane] = {d->max_tokens, d->num_local_tokens, true};
   return result;
 }
@@ -209,8 +239,10 @@ int32_t moe_a2a_combine(moe_a2a_rank *rank, const moe_a2a_combine_args *c) {
       copies ? static_cast<int>(std::min<int64_t>(rank->maxBlocks, (slots + kCopyRowsPerBlock - 1) / kCopyRowsPerBlock))
              : 0;
   const int blocks = c->mapping.blocks ? c->mapping.blocks : std::max(lane.rows ? m.blocks : 1, p.copyTickets);
-  const int32_t result =
-      launch(*rank, combineFunction(c->dtype, c->out_dtype), blocks, &p, c->stream, c->lane, MOE_A2A_COMBINE);
+  const bool direct = p.copyTickets == 0 && p.vectorized && c->dtype == c->out_dtype &&
+                      isOneEach(lane.rows, p.tokensPerTile, p.splits, blocks, rank->maxBlocks);
+  const void *kernel = combineFunction(c->dtype, c->out_dtype, direct);
+  const int32_t result = launch(*rank, kernel, blocks, &p, c->stream, c->lane, MOE_A2A_COMBINE);
   if (result == MOE_A2A_OK) rank->lanes[c->lane].dispatched = false;
   return result;
 }

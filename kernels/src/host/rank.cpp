@@ -12,9 +12,6 @@
 namespace moe_a2a {
 namespace {
 
-// Blocks per SM of a phase: more do not move more bytes.
-constexpr int kBlocksPerSm = 3;
-
 Divisor makeDivisor(uint32_t divisor) {
   int log2 = 0;
   while ((1ull << log2) < divisor) log2++;
@@ -35,9 +32,10 @@ Placement makePlacement(const moe_a2a_config &config) {
 
 // Loads every kernel now, so that nothing is loaded in a round; returns the smallest number of blocks an SM holds.
 cudaError_t loadKernels(int *blocksPerSm) {
-  std::vector<const void *> kernels = {dispatchFunction()};
+  std::vector<const void *> kernels = {dispatchFunction(false), dispatchFunction(true)};
   for (int in = 0; in < 3; in++) {
-    for (int out = 0; out < 3; out++) kernels.push_back(combineFunction(in, out));
+    for (int out = 0; out < 3; out++) kernels.push_back(combineFunction(in, out, false));
+    kernels.push_back(combineFunction(in, in, true));
   }
   *blocksPerSm = kBlocksPerSm;
   for (const void *kernel : kernels) {
