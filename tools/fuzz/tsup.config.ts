@@ -16,6 +16,7 @@ export default defineConfig([
       "src/addon-main.ts",
       "src/strangers-main.ts",
       "src/native-main.ts",
+      "src/figures-main.ts",
       "src/surface/lost-rank.ts",
       "src/addon/thread.ts",
       "src/strangers/rank.ts",

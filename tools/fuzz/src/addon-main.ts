@@ -3,7 +3,7 @@ import { openSync, writeSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
 import { Caller, loadAddon } from "./addon/calls.js";
-import { writeFigures } from "./figures.js";
+import { writeFigures } from "./figures/write.js";
 import { Random } from "./frames/random.js";
 import { isChild, reportAlive, runChild, supervise } from "./supervise.js";
 import { prepareValues, Thrown } from "./surface/values.js";

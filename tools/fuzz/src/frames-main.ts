@@ -1,6 +1,6 @@
 import { openSync, writeSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { writeFigures } from "./figures.js";
+import { writeFigures } from "./figures/write.js";
 import { attackGroup, attackOne } from "./frames/attack.js";
 import { Random } from "./frames/random.js";
 import { record } from "./frames/record.js";

@@ -1,12 +1,17 @@
 const help = `Throws hostile calls, bytes and strangers at the packages. Exit code 0: nothing gave way.
 
-  npm run fuzz -- surface [--cases N] [--seed N]                  the public API, with hostile arguments
-  npm run fuzz -- frames [--frames N] [--seconds S] [--seed N]    what a rank of a process group receives
-  npm run fuzz -- strangers [--joins N] [--floods N] [--connections N]  those who do not know the secret, at ranks' doors
-  npm run fuzz -- addon [--calls N] [--seed N]                    the addon's functions, where it was built
-  npm run fuzz -- native [--messages N] [--exchanges N] [--calls N]   the addon's host code, with sanitizers`;
+  npm run fuzz -- surface    the public API, with hostile arguments: --cases N, --path PATH
+  npm run fuzz -- frames     what a rank of a process group receives: --frames N, --seconds S, --first ATTACK
+  npm run fuzz -- strangers  those who do not know the secret, at ranks' doors: --joins N, --floods N, --connections N
+  npm run fuzz -- addon      the addon's functions, where it was built: --calls N, --threads N
+  npm run fuzz -- native     the addon's host code, with sanitizers: --messages N, --exchanges N, --calls N
 
-const MODES = ["surface", "frames", "strangers", "addon", "native"];
+All of them take --seed N, and --json FILE for their figures.
+
+  npm run fuzz -- figures FILE... [--commit ID]
+                             takes figures into docs/figures, and writes the tables of docs/faults.md`;
+
+const MODES = ["surface", "frames", "strangers", "addon", "native", "figures"];
 
 const [mode, ...args] = process.argv.slice(2);
 if (mode === undefined || !MODES.includes(mode)) {

@@ -4,7 +4,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { writeFigures } from "./figures.js";
+import { writeFigures } from "./figures/write.js";
 
 const here = fileURLToPath(new URL("..", import.meta.url));
 const sources = join(here, "native");

@@ -2,7 +2,7 @@ import { mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { writeFigures } from "./figures.js";
+import { writeFigures } from "./figures/write.js";
 import { Random } from "./frames/random.js";
 import { record } from "./frames/record.js";
 import { flood } from "./strangers/flood.js";

@@ -1,7 +1,7 @@
 import { closeSync, openSync, writeSync } from "node:fs";
 import { inspect, parseArgs } from "node:util";
 import fc from "fast-check";
-import { writeFigures } from "./figures.js";
+import { writeFigures } from "./figures/write.js";
 import { isChild, reportAlive, runChild, supervise } from "./supervise.js";
 import { cases } from "./surface/case.js";
 import { Player } from "./surface/play.js";

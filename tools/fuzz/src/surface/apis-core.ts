@@ -1,5 +1,6 @@
 import * as core from "@moe-a2a/core";
 import { type Api, method, plain } from "./api.js";
+import { PLACE, SECRET } from "./words.js";
 import { CONFIG } from "./world.js";
 
 const group: NonNullable<Api["on"]> = (world, rank) => world.groups[rank];
@@ -64,8 +65,8 @@ export const coreApis: readonly Api[] = [
       {
         rank: 0,
         size: 1,
-        address: `unix:/tmp/moe-a2a-fuzz-${process.pid}-${unique++}`,
-        secret: "a secret of the fuzzer, 32 bytes",
+        address: `unix:/tmp/${PLACE}${process.pid}-${unique++}`,
+        secret: SECRET,
         timeoutMs: 5,
       },
     ],

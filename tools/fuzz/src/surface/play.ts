@@ -8,6 +8,7 @@ import { dispatchAll, sglangApis } from "./apis-sglang.js";
 import type { Case, Step } from "./case.js";
 import { mutate } from "./mutate.js";
 import { Thrown } from "./values.js";
+import { checkWords } from "./words.js";
 import { WORLDS, World, type WorldKind } from "./world.js";
 
 // Instances have the state that is worth disturbing.
@@ -159,6 +160,7 @@ export class Player {
   }
 
   #judge(api: Api, error: unknown): Outcome {
+    checkWords(error);
     if (isMoeA2AError(error)) this.#count(api, error.code.slice("ERR_MOE_A2A_".length));
     else if (error instanceof TypeError) this.#count(api, "TypeError");
     else if (error instanceof Thrown || isReason(error)) this.#count(api, "the caller's own");

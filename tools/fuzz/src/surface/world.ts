@@ -21,6 +21,7 @@ import {
 } from "@moe-a2a/core";
 import { jsBackend } from "@moe-a2a/js";
 import type { MoeA2ADispatcher } from "@moe-a2a/sglang";
+import { PLACE, SECRET } from "./words.js";
 
 /** Where ranks live; all on this thread, but for a rank of `lost`, whose thread has ended. */
 export const WORLDS = ["local", "threads", "processes", "lost"] as const;
@@ -126,12 +127,12 @@ export class World {
     if (kind === "local") groups = createLocalGroup(2);
     else if (kind === "threads") groups = createThreadGroup(2).map(joinThreadGroup);
     else {
-      const folder = mkdtempSync(join(tmpdir(), "moe-a2a-fuzz-"));
+      const folder = mkdtempSync(join(tmpdir(), PLACE));
       dispose = () => rmSync(folder, { recursive: true, force: true });
       const options = {
         size: 2,
         address: `unix:${folder}/group`,
-        secret: "a secret of the fuzzer, 32 bytes",
+        secret: SECRET,
       };
       groups = await Promise.all([0, 1].map((rank) => joinProcessGroup({ ...options, rank })));
     }
