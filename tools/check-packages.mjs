@@ -31,14 +31,7 @@ function report(name, ok, output) {
 }
 
 const bin = (name) => join(root, "node_modules/.bin", name);
-const library = [
-  "LICENSE",
-  "README.md",
-  "dist/index.d.ts",
-  "dist/index.js",
-  "dist/index.js.map",
-  "package.json",
-];
+const common = ["LICENSE", "README.md", "package.json"];
 
 /** The oldest glibc that the native code has to load with: that of the machines which build it here, and 2.28 in a release. */
 const { MOE_A2A_GLIBC: OLDEST_GLIBC = "2.34" } = process.env;
@@ -69,7 +62,11 @@ const filesOf = (manifest, source) => {
     path.slice(2),
     `${path.slice(2)}.map`,
   ]);
-  if (!isNative(manifest)) return [...library, ...programs].sort();
+  if (!isNative(manifest)) {
+    const entries = Object.values(manifest.exports).filter((entry) => typeof entry === "object");
+    const modules = entries.flatMap(({ types, default: code }) => [types, code, `${code}.map`]);
+    return [...common, ...modules.map((path) => path.slice(2)), ...programs].sort();
+  }
   const binary = existsSync(join(source, manifest.main)) ? [manifest.main.replace("./", "")] : [];
   if (binary.length === 0)
     console.log(`     ${manifest.name}: its native code is not built here, and not checked`);

@@ -1,11 +1,21 @@
-import { type CombineDType, describe, isMoeA2AError, type ReadyOptions, type Tensor } from "@moe-a2a/core";
+import { type CombineDType, describe, isMoeA2AError, type Tensor } from "@moe-a2a/core";
 import { argumentError, checkInteger } from "./check.js";
 import type { CombineOptions, DispatchOptions, MoeA2ADispatcherOptions } from "./dispatcher-options.js";
 import type { FlashinferCombineInput, FlashinferDispatchOutput } from "./formats.js";
 import type { PostCombineHook, PostDispatchHook, PreCombineHook, PreDispatchHook } from "./hook-types.js";
 import { type HookHandle, HookList, type HookResult } from "./hooks.js";
+import { traceWhereAsked } from "./observe/chrome-trace.js";
+import { logWhereAsked } from "./observe/debug-log.js";
 import { checkQuantConfig, checkTokenForm, combineBytesPerToken, type QuantConfig } from "./quant.js";
-import { expertOutputOf, type Round, type RoundSettings, receivedTokens, sendTokens } from "./round.js";
+import {
+  arrival,
+  expertOutputOf,
+  type Round,
+  type RoundSettings,
+  receivedTokens,
+  sendTokens,
+  startCombine,
+} from "./round.js";
 import { type DispatcherCall, type DispatcherStage, type RunningCall, StageMachine } from "./stage.js";
 import type { TopKOutput } from "./topk.js";
 
@@ -50,6 +60,8 @@ export class MoeA2ADispatcher<T extends Tensor = Tensor> {
   /** @throws ERR_MOE_A2A_ARGUMENT */
   constructor(options: MoeA2ADispatcherOptions<T>) {
     this.#settings = checkOptions(options);
+    logWhereAsked();
+    traceWhereAsked();
   }
 
   get hiddenSize(): number {
@@ -209,7 +221,7 @@ export class MoeA2ADispatcher<T extends Tensor = Tensor> {
   async #finishDispatch(call: "dispatch" | "dispatchB"): Promise<FlashinferDispatchOutput<T>> {
     const running = this.#stages.begin("dispatchB", call);
     const round = this.#round!;
-    await this.#arrival(running, round.waits ? round.dispatch : undefined);
+    await this.#arrival(running, round);
     let next: DispatcherStage = "AFTER_DISPATCH_A";
     try {
       const received = receivedTokens(this.#settings, round);
@@ -235,9 +247,7 @@ export class MoeA2ADispatcher<T extends Tensor = Tensor> {
       this.#stages.check(running);
       const expertOutput = expertOutputOf(this.#where(call), this.#settings, round, input);
       try {
-        // Memory of the plan would be overwritten by the next layer while the framework still holds this one's result.
-        const fresh = out ?? this.#settings.a2a.empty(this.dtype, [round.rows, this.hiddenSize]);
-        round.combine = round.dispatch.combine(expertOutput, { out: fresh });
+        startCombine(this.#settings, round, expertOutput, out);
         next = "AFTER_COMBINE_A";
       } catch (e) {
         // The round has failed meanwhile, and can never be combined.
@@ -251,11 +261,11 @@ export class MoeA2ADispatcher<T extends Tensor = Tensor> {
 
   async #finishCombine(call: "combine" | "combineB"): Promise<T> {
     const running = this.#stages.begin("combineB", call);
-    const { combine, waits } = this.#round!;
-    await this.#arrival(running, waits ? combine : undefined);
+    const round = this.#round!;
+    await this.#arrival(running, round);
     let next: DispatcherStage = "AFTER_COMBINE_A";
     try {
-      const output = this.#postCombine.run(combine!.output, (hook, value) => hook(this, value));
+      const output = this.#postCombine.run(round.combine!.output, (hook, value) => hook(this, value));
       this.#stages.check(running);
       next = "INITIAL";
       return output;
@@ -264,12 +274,9 @@ export class MoeA2ADispatcher<T extends Tensor = Tensor> {
     }
   }
 
-  async #arrival(
-    running: RunningCall,
-    phase: { ready(options?: ReadyOptions): Promise<unknown> } | undefined,
-  ): Promise<void> {
+  async #arrival(running: RunningCall, round: Round<T>): Promise<void> {
     try {
-      await phase?.ready();
+      await arrival(round);
     } catch (e) {
       this.#end(running, "INITIAL");
       throw e;

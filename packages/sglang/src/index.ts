@@ -13,6 +13,13 @@ export * from "./formats.js";
 export type * from "./hook-types.js";
 export type { HookHandle, Unchanged } from "./hooks.js";
 export {
+  COMBINE_CHANNEL,
+  DISPATCH_CHANNEL,
+  type PhaseMessage,
+  type PhaseStart,
+} from "./observe/channels.js";
+export { startTrace, TRACE_VARIABLE, type Trace, type TraceOptions } from "./observe/chrome-trace.js";
+export {
   combineBytesPerToken,
   dispatchBytesPerToken,
   QUANT_FORMATS,

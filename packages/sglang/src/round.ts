@@ -1,7 +1,9 @@
 import {
+  byteLengthOf,
   type Combine,
   type CombineDType,
   type Dispatch,
+  type DispatchReport,
   describe,
   type MoeAllToAll,
   type Tensor,
@@ -9,6 +11,7 @@ import {
 import { argumentError, checkTensor, isTensor } from "./check.js";
 import type { DispatchOptions } from "./dispatcher-options.js";
 import type { FlashinferCombineInput, FlashinferDispatchOutput } from "./formats.js";
+import { PhaseTrace } from "./observe/phase-trace.js";
 import { type QuantConfig, quantizeRows } from "./quant.js";
 import { reshape } from "./reshape.js";
 import { slotsPerRank } from "./slots.js";
@@ -32,6 +35,9 @@ export interface Round<T extends Tensor> {
   readonly scaled: boolean;
   /** A GPU's results may be used at once, in stream order; on the CPU they have to have arrived. */
   readonly waits: boolean;
+  /** Of the phase that is under way, where somebody listens. */
+  trace: PhaseTrace | undefined;
+  report: DispatchReport | undefined;
   combine: Combine<T> | undefined;
 }
 
@@ -43,6 +49,25 @@ export function sendTokens<T extends Tensor>(
   hiddenStates: T,
   topkOutput: TopKOutput<T>,
   options: DispatchOptions,
+): Round<T> {
+  const { epRank, config } = settings.a2a;
+  const trace = PhaseTrace.start("dispatch", epRank, config.epSize);
+  try {
+    return send(where, settings, quantConfig, hiddenStates, topkOutput, options, trace);
+  } catch (error) {
+    trace?.refused(error);
+    throw error;
+  }
+}
+
+function send<T extends Tensor>(
+  where: string,
+  settings: RoundSettings<T>,
+  quantConfig: QuantConfig<T>,
+  hiddenStates: T,
+  topkOutput: TopKOutput<T>,
+  options: DispatchOptions,
+  trace: PhaseTrace | undefined,
 ): Round<T> {
   const { a2a, hiddenSize, dtype, invalidTokenExpertId, lane } = settings;
   const { topK, maxTokensPerRank } = a2a.config;
@@ -57,16 +82,90 @@ export function sendTokens<T extends Tensor>(
     sent.hiddenStatesScale === undefined ? [sent.hiddenStates] : [sent.hiddenStates, sent.hiddenStatesScale];
   // Before anything is sent, as reading it may throw.
   const waits = hiddenStates.device.type === "cpu";
+  const payloads = [...states, topkIds, topkWeights];
+  const bytes = trace === undefined ? 0 : payloads.reduce((sum, t) => sum + rowBytes(t), 0);
   const dispatch = a2a.dispatch({
     numLocalTokens: rows,
     tokenSelectedExperts: topkIds,
-    payloads: [...states, topkIds, topkWeights],
+    payloads,
     runtimeMaxTokensPerRank: slots,
     expertIdPayloadIndex: states.length,
     invalidTokenExpertId,
     ...(lane === undefined ? {} : { lane }),
   });
-  return { dispatch, rows, slots, scaled: states.length > 1, waits, combine: undefined };
+  const scaled = states.length > 1;
+  const round: Round<T> = {
+    dispatch,
+    rows,
+    slots,
+    scaled,
+    waits,
+    trace,
+    report: undefined,
+    combine: undefined,
+  };
+  if (trace !== undefined) {
+    trace.enqueued({ tokens: rows, slots, rowBytes: bytes });
+    if (!waits) {
+      trace.follow(
+        () => dispatch.ready(),
+        (result) => {
+          round.report = result as DispatchReport;
+          return round.report;
+        },
+      );
+    }
+  }
+  return round;
+}
+
+function rowBytes({ dtype, shape }: Tensor): number {
+  return byteLengthOf(dtype, [1, ...shape.slice(1)]);
+}
+
+/** Offers the experts' results, and starts to sum this rank's own into `out`, or into a new tensor. */
+export function startCombine<T extends Tensor>(
+  { a2a, hiddenSize, dtype }: RoundSettings<T>,
+  round: Round<T>,
+  expertOutput: T,
+  out: T | undefined,
+): void {
+  const { rows: tokens, slots, waits } = round;
+  const trace = PhaseTrace.start("combine", a2a.epRank, a2a.config.epSize);
+  try {
+    // Memory of the plan would be overwritten by the next layer while the framework still holds this one's result.
+    const fresh = out ?? a2a.empty(dtype, [tokens, hiddenSize]);
+    const rowBytes = trace === undefined ? 0 : byteLengthOf(expertOutput.dtype, [hiddenSize]);
+    const combine = round.dispatch.combine(expertOutput, { out: fresh });
+    round.combine = combine;
+    round.trace = trace;
+    trace?.enqueued({ tokens, slots, rowBytes });
+    if (!waits) {
+      trace?.follow(
+        () => combine.ready(),
+        () => round.report,
+      );
+    }
+  } catch (error) {
+    trace?.refused(error);
+    throw error;
+  }
+}
+
+/** Waits for a phase of the round where it has to have arrived; on a GPU it does not. */
+export async function arrival<T extends Tensor>(round: Round<T>): Promise<void> {
+  if (!round.waits) return;
+  const { trace, dispatch, combine } = round;
+  // A caller whose hook threw comes again.
+  round.trace = undefined;
+  try {
+    if (combine === undefined) round.report = await dispatch.ready();
+    else await combine.ready();
+  } catch (error) {
+    trace?.failed(error);
+    throw error;
+  }
+  trace?.arrived(round.report);
 }
 
 function standardTopK<T extends Tensor>(where: string, topkOutput: TopKOutput<T>): StandardTopKOutput<T> {

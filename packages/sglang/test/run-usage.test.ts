@@ -81,7 +81,17 @@ describe("help", () => {
   it("of a command names its options, and runs nothing", async () => {
     const { code, stdout } = await launch(["run", "--ranks", "2", "--help", path]);
     expect(code).toBe(0);
-    const options = ["ranks", "grace", "node-arg", "no-prefix", "address", "help", "nodes", "node-rank"];
+    const options = [
+      "ranks",
+      "grace",
+      "trace",
+      "node-arg",
+      "no-prefix",
+      "address",
+      "help",
+      "nodes",
+      "node-rank",
+    ];
     for (const option of options) expect(stdout).toContain(`  --${option}`);
     expect(stdout).not.toContain("ran\n");
     for (const line of stdout.split("\n")) expect(line.length).toBeLessThanOrEqual(105);

@@ -1,9 +1,10 @@
+import { TRACE_VARIABLE } from "../observe/chrome-trace.js";
 import type { Place } from "./place.js";
 import type { RunOptions } from "./run-options.js";
 
 /** The environment of each rank of this machine, as `joinProcessGroup()` reads it; the names are torchrun's. */
 export function rankEnvironments(
-  { ranks, nodes, nodeRank }: Pick<RunOptions, "ranks" | "nodes" | "nodeRank">,
+  { ranks, nodes, nodeRank, trace }: Pick<RunOptions, "ranks" | "nodes" | "nodeRank" | "trace">,
   { host, port }: Place,
   secret: string,
   base: NodeJS.ProcessEnv,
@@ -17,5 +18,6 @@ export function rankEnvironments(
     MASTER_ADDR: host,
     MASTER_PORT: String(port),
     MOE_A2A_SECRET: secret,
+    ...(trace === undefined ? {} : { [TRACE_VARIABLE]: trace }),
   }));
 }

@@ -18,6 +18,8 @@ export interface RunOptions {
   /** Milliseconds between SIGTERM and SIGKILL. */
   readonly graceMs: number;
   readonly prefix: boolean;
+  /** Absolute; undefined where no trace is to be written. */
+  readonly trace: string | undefined;
   readonly nodeArgs: readonly string[];
   /** Absolute. */
   readonly script: string;
@@ -33,6 +35,7 @@ const OPTIONS = {
   grace: { type: "string" },
   "node-arg": { type: "string", multiple: true },
   "no-prefix": { type: "boolean" },
+  trace: { type: "string" },
   help: { type: "boolean", short: "h" },
 } as const;
 
@@ -79,6 +82,7 @@ export function readRunArgs(args: readonly string[], env: NodeJS.ProcessEnv): Ru
     secret,
     graceMs,
     prefix: !values["no-prefix"],
+    trace: values.trace === undefined ? undefined : resolve(values.trace),
     nodeArgs: values["node-arg"] ?? [],
     script: existing(script),
     args: rest,

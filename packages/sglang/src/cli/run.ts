@@ -12,6 +12,7 @@ Usage: moe-a2a run --ranks N [options] script [arguments]
   --ranks N            processes to start here, 1…64
   --grace MS           from SIGTERM to SIGKILL, when ranks have to end (default 5000)
   --node-arg=ARG       an argument for Node, such as --node-arg=--enable-source-maps; may be repeated
+  --trace FILE         every rank adds its dispatches and combines to a trace that ui.perfetto.dev shows
   --no-prefix          leaves what the ranks write as it is; otherwise lines start with "[rank] "
   --address HOST:PORT  where rank 0 listens, "[HOST]:PORT" for IPv6 (default: a free port on loopback)
   --help               this text

@@ -1,0 +1,43 @@
+import type { DispatchReport } from "@moe-a2a/core";
+
+/**
+ * `node:diagnostics_channel` tracing channel of every dispatch through a dispatcher: `tracing:moe-a2a:dispatch:start` and so
+ * on; messages are {@link PhaseMessage}s.
+ */
+export const DISPATCH_CHANNEL = "moe-a2a:dispatch";
+
+/** The same for every combine. */
+export const COMBINE_CHANNEL = "moe-a2a:combine";
+
+/** What a message says before the phase has begun. */
+export interface PhaseStart {
+  readonly phase: "dispatch" | "combine";
+  readonly rank: number;
+  readonly epSize: number;
+}
+
+/**
+ * What a message on the tracing channels says. There is one object for each phase, in which later events find more:
+ *
+ * - `start`: `phase`, `rank`, `epSize`;
+ * - `end`, once it is enqueued: also `tokens`, `slots`, `rowBytes`; or `error`, where nothing was sent;
+ * - `asyncStart` and `asyncEnd`, once it has arrived: also `round`, `lane`, `bytes` and `report`;
+ * - `error`: also `error`.
+ *
+ * On a GPU the arrival is when the host hears of it; a phase that is part of a graph has none, as replays have no phases.
+ */
+export interface PhaseMessage extends PhaseStart {
+  /** Of this rank; 0 for an idle one. */
+  tokens?: number;
+  /** Slots per sender, m. */
+  slots?: number;
+  /** Bytes of a token: of all payloads of a dispatch, or of a row of results. */
+  rowBytes?: number;
+  round?: number;
+  lane?: 0 | 1;
+  /** What this rank sent in a dispatch, or summed in a combine, its own share included. */
+  bytes?: number;
+  /** Of the dispatch; its `waitMs` tells how long this rank waited for each peer. */
+  report?: DispatchReport;
+  error?: unknown;
+}

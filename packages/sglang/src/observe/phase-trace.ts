@@ -1,0 +1,74 @@
+import { tracingChannel } from "node:diagnostics_channel";
+import { type DispatchReport, isMoeA2AError } from "@moe-a2a/core";
+import { COMBINE_CHANNEL, DISPATCH_CHANNEL, type PhaseMessage, type PhaseStart } from "./channels.js";
+
+const CHANNELS = {
+  dispatch: tracingChannel<unknown, PhaseMessage>(DISPATCH_CHANNEL),
+  combine: tracingChannel<unknown, PhaseMessage>(COMBINE_CHANNEL),
+};
+
+/** Tells the channels of one phase. It exists only where somebody listens. */
+export class PhaseTrace {
+  readonly #message: PhaseMessage;
+
+  private constructor(start: PhaseStart) {
+    this.#message = start;
+    this.#channels.start.publish(this.#message);
+  }
+
+  /** Undefined where nobody listens; then nothing else of a phase is traced. */
+  static start(phase: PhaseStart["phase"], rank: number, epSize: number): PhaseTrace | undefined {
+    return CHANNELS[phase].hasSubscribers ? new PhaseTrace({ phase, rank, epSize }) : undefined;
+  }
+
+  get #channels(): (typeof CHANNELS)["dispatch"] {
+    return CHANNELS[this.#message.phase];
+  }
+
+  /** The phase is enqueued. */
+  enqueued(facts: Pick<PhaseMessage, "tokens" | "slots" | "rowBytes">): void {
+    Object.assign(this.#message, facts);
+    this.#channels.end.publish(this.#message);
+  }
+
+  /** Nothing was sent. */
+  refused(error: unknown): void {
+    this.#message.error = error;
+    this.#channels.error.publish(this.#message);
+    this.#channels.end.publish(this.#message);
+  }
+
+  /** The phase has arrived; `report` of its round's dispatch, where it is known. */
+  arrived(report: DispatchReport | undefined): void {
+    const message = this.#message;
+    if (report !== undefined) {
+      const { round, lane, tokensSent } = report;
+      Object.assign(message, { round, lane, bytes: tokensSent * message.rowBytes!, report });
+    }
+    this.#channels.asyncStart.publish(message);
+    this.#channels.asyncEnd.publish(message);
+  }
+
+  failed(error: unknown): void {
+    this.#message.error = error;
+    this.#channels.error.publish(this.#message);
+    this.#channels.asyncStart.publish(this.#message);
+    this.#channels.asyncEnd.publish(this.#message);
+  }
+
+  /** Tells of the arrival of a phase that its caller does not wait for, as on a GPU. */
+  follow(ready: () => Promise<unknown>, reportOf: (result: unknown) => DispatchReport | undefined): void {
+    const wait = async (): Promise<void> => {
+      let result: unknown;
+      try {
+        result = await ready();
+      } catch (error) {
+        // A phase of a graph is recorded and not played: it never arrives.
+        if (!isMoeA2AError(error, "ERR_MOE_A2A_STATE")) this.failed(error);
+        return;
+      }
+      this.arrived(reportOf(result));
+    };
+    void wait();
+  }
+}
