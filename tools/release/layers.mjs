@@ -65,3 +65,16 @@ export function runReadme(checks, { project, name, readme, node }) {
     }
   }
 }
+
+/** Looks at the installation with the doctor that is in it, as `npx` finds it. */
+export function askDoctor(checks, project) {
+  const args = ["--no-install", "@moe-a2a/sglang", "doctor", "--json"];
+  const options = { cwd: project, env: cleanEnv(), timeout: 60_000 };
+  const output = checks.run("npx @moe-a2a/sglang doctor", "npx", args, options);
+  if (output === undefined) return;
+  const { ok, problems, packages } = JSON.parse(output);
+  checks.report("the doctor finds no problem", ok, problems.join("\n"));
+  const found = packages.filter(({ version }) => version !== undefined).map(({ name }) => name);
+  const expected = ["@moe-a2a/sglang", "@moe-a2a/core", "@moe-a2a/js"];
+  checks.report("the doctor finds what was installed", found.join() === expected.join(), found.join(", "));
+}

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { Checks } from "./checks.mjs";
-import { checkTypes, installLayer, runReadme } from "./layers.mjs";
+import { askDoctor, checkTypes, installLayer, runReadme } from "./layers.mjs";
 import { startRegistry } from "./registry.mjs";
 import {
   binOf,
@@ -86,6 +86,7 @@ function use(version) {
     checkTypes(checks, project, name);
     const readme = join(ROOT, "packages", short, "README.md");
     for (const node of nodes) runReadme(checks, { project, name, readme, node });
+    if (short === "sglang") askDoctor(checks, project);
   }
 }
 

@@ -20,7 +20,7 @@ export function load(app) {
   app.converter.on(Converter.EVENT_RESOLVE_END, ({ project }) => {
     const undescribed = [];
     for (const module of project.children ?? []) {
-      module.name = module.name.replace(/^(.+)\/src$/, "@moe-a2a/$1");
+      module.name = module.name.replace(/^([^/]+)\/src/, "@moe-a2a/$1");
       for (const reflection of module.children ?? []) {
         if (!isDescribed(reflection)) undescribed.push(`${module.name}.${reflection.name}`);
       }
