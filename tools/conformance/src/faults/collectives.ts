@@ -1,9 +1,13 @@
 import type { MoeAllToAll, MoeAllToAllConfig } from "@moe-a2a/core";
 import type { Context } from "../case.js";
+import { sleep } from "../cases/common.js";
 import { CheckFailure, check, expectError, rejects } from "../check.js";
 import { expectedVerdict, expectVerdict } from "./expected.js";
 import { LONG_MS, SHORT_MS } from "./limits.js";
 import type { Scenario } from "./scenario.js";
+
+/** A killed process that has to leave its GPU first keeps its sockets for so long, at most. */
+const DYING_MS = 15_000;
 
 // Faults where ranks meet without a round: in create(), in reset(), and at the group's door.
 
@@ -59,10 +63,17 @@ export async function resetDifferently(
 /** A rank that was lost comes again: it is refused, with the reason. Played by one of the others, in its place. */
 export async function startAgain(context: Context, { victim, ranks }: Scenario): Promise<void> {
   context.at("start the lost rank again");
-  const error = await context.rejoin(victim, SHORT_MS).then(
-    () => undefined,
-    (e: unknown) => e,
-  );
+  const come = () =>
+    context.rejoin(victim, SHORT_MS).then(
+      () => undefined,
+      (e: unknown) => e,
+    );
+  const end = performance.now() + DYING_MS;
+  let error = await come();
+  while (String(error).includes("EADDRINUSE") && performance.now() < end) {
+    await sleep(50);
+    error = await come();
+  }
   check(error !== undefined, `rank ${victim} was lost, and joined again`);
   if (context.kind === "processes" && victim === 0) {
     // Nobody is left at the address who could say more.
