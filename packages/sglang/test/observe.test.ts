@@ -1,9 +1,10 @@
 import { subscribe, tracingChannel, unsubscribe } from "node:diagnostics_channel";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { CpuTensor, MoeAllToAll } from "@moe-a2a/core";
+import { type CpuTensor, MoeA2AError, type MoeAllToAll } from "@moe-a2a/core";
 import { afterEach, describe, expect, it } from "vitest";
 import { COMBINE_CHANNEL, DISPATCH_CHANNEL, MoeA2ADispatcher, type PhaseMessage } from "../src/index.js";
 import { describePhase } from "../src/observe/debug-log.js";
+import { PhaseTrace } from "../src/observe/phase-trace.js";
 import { cleanUp, launch, script } from "./launcher.js";
 import { configOf, createRanks, hiddenSize, makeTokens, randomFrom } from "./world.js";
 
@@ -131,6 +132,44 @@ describe("the tracing channels", () => {
     await sleep(0);
     expect(tracingChannel(DISPATCH_CHANNEL).hasSubscribers).toBe(false);
     expect(tracingChannel(COMBINE_CHANNEL).hasSubscribers).toBe(false);
+  });
+});
+
+describe("a phase that its caller does not wait for, as on a GPU", () => {
+  const report = {
+    round: 4,
+    lane: 1,
+    tokensSent: 3,
+    tokensReceived: 0,
+    droppedEntries: { padding: 0, invalidExpert: 0, inactiveRank: 0 },
+    waitMs: [0, 2],
+  } as const;
+  const follow = async (ready: () => Promise<unknown>): Promise<Heard[]> => {
+    const heard = listen();
+    const trace = PhaseTrace.start("dispatch", 0, 2)!;
+    trace.enqueued({ tokens: 2, slots: 2, rowBytes: 10 });
+    trace.follow(ready, () => report);
+    await sleep(0);
+    return heard.slice(2);
+  };
+
+  it("is told of when the host hears of it", async () => {
+    const [, end] = await follow(async () => report);
+    expect(end).toMatchObject({ event: "dispatch asyncEnd", message: { round: 4, lane: 1, bytes: 30 } });
+  });
+
+  it("is told of when it fails, and raises nothing", async () => {
+    const error = new MoeA2AError("ERR_MOE_A2A_ABORTED", "no", { rank: 1, reason: "no" });
+    const heard = await follow(() => Promise.reject(error));
+    expect(heard.map(({ event }) => event)).toEqual(
+      ["error", "asyncStart", "asyncEnd"].map((event) => `dispatch ${event}`),
+    );
+    expect(heard[0]!.message.error).toBe(error);
+  });
+
+  it("is not told of where it is recorded for a graph", async () => {
+    const error = new MoeA2AError("ERR_MOE_A2A_STATE", "part of a graph", { state: "captured" });
+    expect(await follow(() => Promise.reject(error))).toEqual([]);
   });
 });
 
