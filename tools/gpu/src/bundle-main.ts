@@ -76,6 +76,7 @@ async function main(): Promise<void> {
   if (tests === 0) console.error("packages/cuda/test/gpu holds no tests: the bundle has none of them");
   run("strip", ["--strip-unneeded", join(stage, "app/node_modules/@moe-a2a/cuda-linux-x64/moe_a2a.node")]);
   copyFileSync(join(root, "tools/gpu/reference/flashinfer.json"), join(stage, "flashinfer.json"));
+  copyFileSync(join(root, "tools/gpu/peers/nccl.py"), join(stage, "nccl.py"));
   const manifest = `${JSON.stringify({ sources: hashSources(root), revision: revision(), date: new Date().toISOString() })}\n`;
   writeFileSync(join(stage, "manifest.json"), manifest);
 

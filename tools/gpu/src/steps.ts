@@ -224,21 +224,42 @@ function sanitizer(tool: string): Step {
 }
 
 const bench: Step = {
-  limit: 150,
+  limit: 300,
   async run(context, limit) {
     const file = context.scratch("bench.json");
-    const args = [
-      "--ranks",
-      String(context.gpus),
-      "--samples",
-      String(context.options.samples),
-      "--json",
-      file,
-    ];
+    const args = ["--all", "--ranks", String(context.gpus), "--samples", String(context.options.samples)];
+    args.push("--json", file);
     if (context.probe) args.push("--store-gbs", String(context.probe.storeGBs));
     const program = join(app(context, "gpu"), "bench-main.js");
     const result = await context.exec.run(process.execPath, [program, ...args], limit);
     return { ...judge(result), figures: readJson(file) };
+  },
+};
+
+/** NCCL at the same work, where there is PyTorch with it. */
+const nccl: Step = {
+  limit: 120,
+  async run(context, limit) {
+    if (context.gpus < 2) return { status: "skipped", detail: "it takes two GPUs" };
+    const found = await context.exec.run("python3", ["-c", "import torch"], 60);
+    if (found.code !== 0) return { status: "skipped", detail: "there is no PyTorch" };
+    const script = join(context.bundle, "nccl.py");
+    const result = await context.exec.run("python3", [script, "--ranks", String(context.gpus)], limit);
+    return { ...judge(result), figures: parseJson(result.stdout.trim().split("\n").at(-1) ?? "") };
+  },
+};
+
+/** Random faults: what every other rank is told, and how soon. */
+const faults: Step = {
+  limit: 240,
+  async run(context, limit) {
+    const file = context.scratch("faults.json");
+    const program = join(app(context, "conformance"), "faults/main.js");
+    const args = ["--backend", "cuda", "--scenarios", "120", "--json", file];
+    args.push("--budget", String(Math.max(1, Math.floor(limit - 30))));
+    const result = await context.exec.run(process.execPath, [program, ...args], limit);
+    const { groups } = (readJson(file) ?? {}) as { groups?: unknown };
+    return { ...judge(result), figures: groups };
   },
 };
 
@@ -268,7 +289,9 @@ export const steps: Readonly<Record<string, Step>> = {
   demo: demo(),
   "demo-processes": demo("--processes"),
   bench,
+  nccl,
   soak,
+  faults,
   memcheck: sanitizer("memcheck"),
   racecheck: sanitizer("racecheck"),
   synccheck: sanitizer("synccheck"),

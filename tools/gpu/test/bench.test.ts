@@ -1,7 +1,9 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { type BenchFigures, compare, formatBench, type Reference } from "../src/bench/figures.js";
-import { configOf, median, pointsOf, shapes } from "../src/bench/points.js";
+import { type BenchFigures, compare, floorOf, formatBench, type Reference } from "../src/bench/figures.js";
+import { drawIds, type Routing, rowsBetween } from "../src/bench/routing.js";
+import { configOf, factors, pointsOf, shapes } from "../src/bench/shapes.js";
+import { median, quantile } from "../src/bench/statistics.js";
 
 const reference = JSON.parse(
   readFileSync(new URL("../reference/flashinfer.json", import.meta.url), "utf8"),
@@ -75,16 +77,64 @@ describe("what is measured", () => {
       [0, 1, [0], undefined],
       [0, 0, [0], undefined],
       [1, 1, [1], undefined],
-      [8, 8, [8], undefined],
-      [32, 32, [32], undefined],
-      [128, 128, [128], undefined],
+      ...[2, 4, 8, 16, 32, 64, 128].map((tokens) => [tokens, tokens, [tokens], undefined]),
       [128, 128, [0], "all ranks"],
     ]);
     expect(configOf(shapes[0]!, 1, 128)).toMatchObject({ maxDispatchBytesPerToken: 14_400, topK: 8 });
   });
 
-  it("is reported by its median", () => {
+  it("is reported by its median and its quantiles", () => {
     expect(median([3, 1, 2])).toBe(2);
     expect(median([4, 1, 2, 3])).toBe(2.5);
+    expect(quantile([0, 10], 0.99)).toBeCloseTo(9.9);
+    expect(quantile([7], 0.99)).toBe(7);
+  });
+
+  it("names every line once", () => {
+    const all = [...shapes, ...factors].flatMap((shape) => pointsOf(shape, 4, 8192));
+    const names = all.map((p) => `${p.shape.name}/${p.tokens}/${p.slots}/${p.idle}`);
+    expect(new Set(names).size).toBe(names.length);
+  });
+
+  it("is a floor of the bytes that go over the wire", () => {
+    const row = { shape: "s", tokens: 1, slots: 1, round: 1 };
+    expect(floorOf({ ...row, bytes: 350_000 }, { storeGBs: 350 })).toBe(1);
+    expect(floorOf(row, { storeGBs: 350 })).toBeUndefined();
+  });
+});
+
+describe("routing", () => {
+  const ranks = 4;
+  const tokens = 200;
+  const rowsOf = (routing: Routing) => {
+    const shape = { ...shapes[0]!, routing };
+    const ids = Array.from({ length: ranks }, (_, r) => drawIds(shape, tokens, ranks, r, 1));
+    return { shape, ids, rows: rowsBetween(shape, ids, new Array<number>(ranks).fill(tokens)) };
+  };
+
+  it.each(["random", "zipf", "hot", "local", "remote"] as const)(
+    "%s: distinct experts that there are",
+    (r) => {
+      const { shape, ids } = rowsOf(r);
+      for (const own of ids) {
+        for (let at = 0; at < own.length; at += shape.topK) {
+          const token = own.subarray(at, at + shape.topK);
+          expect(new Set(token).size).toBe(shape.topK);
+          expect(token.every((id) => id >= 0 && id < shape.experts)).toBe(true);
+        }
+      }
+    },
+  );
+
+  it("random: about as many rows to each rank as chance has it", () => {
+    // A token's 8 experts of 256 miss a rank of 64 with a chance of 9.5 %.
+    for (const row of rowsOf("random").rows.flat()) expect(Math.abs(row / tokens - 0.905)).toBeLessThan(0.08);
+  });
+
+  it("local stays, remote goes, hot goes to rank 0", () => {
+    const own = rowsOf("local").rows.map((row, r) => row.map((n, to) => (to === r ? n === tokens : n === 0)));
+    expect(own.flat().every(Boolean)).toBe(true);
+    for (const [r, row] of rowsOf("remote").rows.entries()) expect(row[r]).toBe(0);
+    for (const row of rowsOf("hot").rows) expect(row[0]).toBe(tokens);
   });
 });

@@ -15,6 +15,7 @@ before and after.
   --samples N      per figure; default 25
   --rounds N       rounds in one graph; default 20
   --largest N      most tokens per rank; default 8192
+  --all            every factor, too: other models, fp8, other routings, fewer SMs
   --store-gbs N    what this machine's stores come to, for the report
   --json FILE      where figures go; default standard output`;
 
@@ -25,6 +26,7 @@ function main(): void {
       samples: { type: "string", default: "25" },
       rounds: { type: "string", default: "20" },
       largest: { type: "string", default: "8192" },
+      all: { type: "boolean", default: false },
       "store-gbs": { type: "string" },
       json: { type: "string" },
       help: { type: "boolean", default: false },
@@ -46,7 +48,7 @@ function main(): void {
   const rows: BenchRow[] = [];
   let done = 0;
   for (const ticket of createThreadGroup(ranks)) {
-    const job: BenchJob = { ticket, devices, samples, roundsPerGraph, largest, seed: 1 };
+    const job: BenchJob = { ticket, devices, samples, roundsPerGraph, largest, seed: 1, all: values.all };
     const worker = new Worker(new URL("./bench-worker.js", import.meta.url), { workerData: job });
     const fail = (why: string) => {
       console.error(`rank ${ticket.rank}: ${why}`);

@@ -1,9 +1,11 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { type Group, joinThreadGroup, type ThreadTicket } from "@moe-a2a/core";
 import type { BenchRow } from "./figures.js";
-import { measure } from "./measure.js";
-import { configOf, median, type Point, pointsOf, shapes } from "./points.js";
+import { measure, type Times } from "./measure.js";
 import { BenchRank } from "./rank.js";
+import { rowsBetween } from "./routing.js";
+import { configOf, factors, type Point, pointsOf, sentRowBytes, shapes } from "./shapes.js";
+import { median, quantile } from "./statistics.js";
 
 /** What a rank is asked to do. */
 export interface BenchJob {
@@ -14,6 +16,8 @@ export interface BenchJob {
   /** Most tokens per rank. */
   readonly largest: number;
   readonly seed: number;
+  /** Every factor, too. */
+  readonly all: boolean;
 }
 
 export type BenchMessage =
@@ -31,11 +35,53 @@ async function slowest(
   return values.map((v, i) => (v === undefined ? undefined : Math.max(...all.map((a) => a[i]!))));
 }
 
+/** The most bytes that any rank sends or receives in a round, as what others' rows take on the wire. */
+function wireBytes({ shape, counts }: Point, ids: readonly Int32Array[]): number {
+  const rows = rowsBetween(shape, ids, counts);
+  const sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
+  const busiest = Math.max(
+    ...rows.map((to, r) => Math.max(sum(to) - to[r]!, sum(rows.map((from) => from[r]!)) - to[r]!)),
+  );
+  return busiest * (sum(sentRowBytes(shape)) + shape.hidden * 2);
+}
+
+/** A line's figures: each the slowest rank's. */
+async function rowOf(group: Group, point: Point, times: Times, bytes: number): Promise<BenchRow> {
+  const of = (values: readonly number[] | undefined) => values && median(values);
+  const [dispatch, combine, round, p99, least, rotating, hostDispatch, hostCombine, hostReplay] =
+    await slowest(group, [
+      of(times.dispatch),
+      of(times.combine),
+      of(times.round),
+      quantile(times.round, 0.99),
+      Math.min(...times.round),
+      of(times.rotating),
+      of(times.host.dispatch),
+      of(times.host.combine),
+      of(times.host.replay),
+    ]);
+  const { shape, tokens, slots, idle } = point;
+  return {
+    shape: shape.name,
+    tokens,
+    slots,
+    ...(idle === undefined ? {} : { idle }),
+    dispatch: dispatch!,
+    ...(combine === undefined ? {} : { combine }),
+    round: round!,
+    roundP99: p99!,
+    roundLeast: least!,
+    ...(rotating === undefined ? {} : { rotating }),
+    bytes,
+    host: { dispatch: hostDispatch!, combine: hostCombine!, replay: hostReplay! },
+  };
+}
+
 async function run(job: BenchJob): Promise<void> {
   const group = joinThreadGroup(job.ticket);
   const { rank, size } = group;
   const device = rank % job.devices;
-  for (const shape of shapes) {
+  for (const shape of job.all ? [...shapes, ...factors] : shapes) {
     const config = configOf(shape, size, Math.min(job.largest, Math.max(...shape.tokens)));
     const bench = await BenchRank.create(config, shape, group, device, job.seed);
     for (const point of pointsOf(shape, size, config.maxTokensPerRank)) {
@@ -45,18 +91,8 @@ async function run(job: BenchJob): Promise<void> {
       await bench.verify(point).catch(at("before timing"));
       const times = await measure(bench, point, job).catch(at("timing"));
       await bench.verify(point).catch(at("after timing"));
-      const medians = [times.dispatch, times.combine, times.round].map((t) => t && median(t));
-      const [dispatch, combine, round] = await slowest(group, medians);
+      const row = await rowOf(group, point, times, wireBytes(point, bench.ids));
       if (rank > 0) continue;
-      const row: BenchRow = {
-        shape: shape.name,
-        tokens: point.tokens,
-        slots: point.slots,
-        ...(point.idle === undefined ? {} : { idle: point.idle }),
-        ...(dispatch === undefined ? {} : { dispatch }),
-        ...(combine === undefined ? {} : { combine }),
-        round: round!,
-      };
       parentPort!.postMessage({ row } satisfies BenchMessage);
     }
     await bench.close();

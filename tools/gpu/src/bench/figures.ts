@@ -10,8 +10,17 @@ export interface BenchRow {
   readonly idle?: string;
   readonly dispatch?: number;
   readonly combine?: number;
-  /** Dispatch and combine, out of a graph of many rounds. */
+  /** Dispatch and combine, out of a graph of many rounds with the same inputs. */
   readonly round: number;
+  /** The 99th percentile of the samples, and the least of them. */
+  readonly roundP99?: number;
+  readonly roundLeast?: number;
+  /** With other inputs in each round. */
+  readonly rotating?: number;
+  /** Bytes that the busiest rank sends to others, or receives from them, in dispatch and combine. */
+  readonly bytes?: number;
+  /** What the host takes to enqueue each. */
+  readonly host?: { readonly dispatch: number; readonly combine: number; readonly replay: number };
 }
 
 export interface BenchFigures {
@@ -21,6 +30,11 @@ export interface BenchFigures {
   /** What all GPUs storing to all others come to, from the probe of the same run. */
   readonly storeGBs?: number;
   readonly rows: readonly BenchRow[];
+}
+
+/** What a round's bytes take at the rate of the run's store probe, in µs. */
+export function floorOf(row: BenchRow, { storeGBs }: Pick<BenchFigures, "storeGBs">): number | undefined {
+  return row.bytes && storeGBs ? row.bytes / storeGBs / 1000 : undefined;
 }
 
 /** Another implementation's figures. */

@@ -1,4 +1,5 @@
 import {
+  bytesPerElement,
   type CpuTensor,
   type CudaTensor,
   expertOwner,
@@ -10,74 +11,72 @@ import {
   toFloat32,
 } from "@moe-a2a/core";
 import { type CudaMoeAllToAll, createStream, cudaBackend, type DeviceStream } from "@moe-a2a/cuda";
-import type { Point, Shape } from "./points.js";
+import { bits, drawIds } from "./routing.js";
+import { type Point, type Shape, sentRowBytes } from "./shapes.js";
 
 /** Rows of large outputs that are looked at. */
 const CHECKED_ROWS = 48;
 
-/** xorshift32: fast enough for inputs of hundreds of megabytes. */
-function bits(seed: number): () => number {
-  let x = seed | 0 || 1;
-  return () => {
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    return x >>> 0;
+/** Rows `first`, `first + 1`, … of a tensor. */
+const rowsOf = ({ dtype, device, data, shape }: CudaTensor, first: number, rows: number): CudaTensor => {
+  const width = shape[1]!;
+  return {
+    dtype,
+    device,
+    shape: [rows, width],
+    data: data + BigInt(first * width * bytesPerElement(dtype)),
   };
-}
-
-function randomIds(tokens: number, { topK, experts }: Shape, seed: number): Int32Array {
-  const next = bits(seed);
-  const ids = new Int32Array(tokens * topK);
-  for (let t = 0; t < tokens; t++) {
-    for (let k = 0; k < topK; ) {
-      const id = next() % experts;
-      const at = t * topK;
-      if (ids.subarray(at, at + k).includes(id)) continue;
-      ids[at + k++] = id;
-    }
-  }
-  return ids;
-}
-
-const rowsOf = (
-  { dtype, device, data }: CudaTensor,
-  first: number,
-  rows: number,
-  width: number,
-): CudaTensor => {
-  const bytes = dtype === "bfloat16" ? 2 : 4;
-  return { dtype, device, shape: [rows, width], data: data + BigInt(first * width * bytes) };
 };
+
+/** Hidden states of ordinary size, no two rows alike: bfloat16, or as the bytes that stand for fp8. */
+function randomStates({ hidden, sent }: Shape, tokens: number, seed: number): CpuTensor {
+  const next = bits(seed);
+  if (sent === "fp8") {
+    const states = tensor("float8_e4m3fn", [tokens, hidden]);
+    for (let i = 0; i < states.data.length; i++) states.data[i] = next() & 0xbf;
+    return states;
+  }
+  const states = tensor("bfloat16", [tokens, hidden]);
+  for (let i = 0; i < states.data.length; i++) {
+    const b = next();
+    states.data[i] = (b & 0x8000) | 0x3f00 | (b & 0xff);
+  }
+  return states;
+}
 
 /** One rank with inputs on its GPU, as many as fit. */
 export class BenchRank {
   readonly a2a: CudaMoeAllToAll;
+  /** Expert ids of all ranks' tokens. */
+  readonly ids: readonly Int32Array[];
   readonly #stream: DeviceStream;
   readonly #shape: Shape;
-  readonly #ids: readonly Int32Array[];
-  readonly #hidden: CpuTensor;
-  readonly #device: { readonly hidden: CudaTensor; readonly ids: CudaTensor; readonly weights: CudaTensor };
+  readonly #states: CpuTensor;
+  /** As dispatched: hidden states, scales where there are any, ids, weights. */
+  readonly #payloads: readonly CudaTensor[];
   readonly #out: CudaTensor;
+  /** First row of the next round's inputs, where they rotate. */
+  #next = 0;
 
   private constructor(
     a2a: CudaMoeAllToAll,
     stream: DeviceStream,
     shape: Shape,
     ids: readonly Int32Array[],
-    hidden: CpuTensor,
+    states: CpuTensor,
   ) {
     this.a2a = a2a;
+    this.ids = ids;
     this.#stream = stream;
     this.#shape = shape;
-    this.#ids = ids;
-    this.#hidden = hidden;
+    this.#states = states;
     const largest = a2a.config.maxTokensPerRank;
-    this.#device = {
-      hidden: a2a.empty("bfloat16", [largest, shape.hidden]),
-      ids: a2a.empty("int32", [largest, shape.topK]),
-      weights: a2a.empty("float32", [largest, shape.topK]),
-    };
+    this.#payloads = [
+      a2a.empty(states.dtype, [largest, shape.hidden]),
+      ...(shape.sent === "fp8" ? [a2a.empty("float32", [largest, sentRowBytes(shape)[1]! / 4])] : []),
+      a2a.empty("int32", [largest, shape.topK]),
+      a2a.empty("float32", [largest, shape.topK]),
+    ];
     this.#out = a2a.empty("bfloat16", [largest, shape.hidden]);
   }
 
@@ -88,21 +87,19 @@ export class BenchRank {
     device: number,
     seed: number,
   ): Promise<BenchRank> {
-    const a2a = await cudaBackend.create(config, group, { device });
+    const options = shape.maxSms === undefined ? { device } : { device, maxSms: shape.maxSms };
+    const a2a = await cudaBackend.create(config, group, options);
     const stream = createStream(device);
     const { maxTokensPerRank: largest, epSize } = config;
-    const ids = Array.from({ length: epSize }, (_, r) => randomIds(largest, shape, seed * 1000 + r + 1));
-    const hidden = tensor("bfloat16", [largest, shape.hidden]);
-    const next = bits(seed * 7919 + group.rank + 1);
-    // Finite numbers of ordinary size, no two rows alike.
-    for (let i = 0; i < hidden.data.length; i++) {
-      const b = next();
-      hidden.data[i] = (b & 0x8000) | 0x3f00 | (b & 0xff);
+    const ids = Array.from({ length: epSize }, (_, r) => drawIds(shape, largest, epSize, r, seed));
+    const states = randomStates(shape, largest, seed * 7919 + group.rank + 1);
+    const rank = new BenchRank(a2a, stream, shape, ids, states);
+    const payloads = rank.#payloads;
+    const weights = new Float32Array(largest * shape.topK).fill(1 / shape.topK);
+    const scales = payloads.length === 4 ? [new Float32Array(largest * payloads[1]!.shape[1]!).fill(1)] : [];
+    for (const [q, data] of [states.data, ...scales, ids[group.rank]!, weights].entries()) {
+      await a2a.write(payloads[q]!, data);
     }
-    const rank = new BenchRank(a2a, stream, shape, ids, hidden);
-    await a2a.write(rank.#device.hidden, hidden.data);
-    await a2a.write(rank.#device.ids, ids[group.rank]!);
-    await a2a.write(rank.#device.weights, new Float32Array(largest * shape.topK).fill(1 / shape.topK));
     return rank;
   }
 
@@ -116,43 +113,42 @@ export class BenchRank {
     this.#stream.dispose();
   }
 
-  /** Enqueues a dispatch of the point's tokens. */
-  dispatch({ counts, slots }: Pick<Point, "counts" | "slots">, stream = this.stream) {
+  /** Enqueues a dispatch of the point's tokens; `rotating`: of other ones each time, as far as there are others. */
+  dispatch({ counts, slots }: Pick<Point, "counts" | "slots">, stream = this.stream, rotating = false) {
     const count = counts[this.a2a.epRank]!;
-    const { hidden, topK } = this.#shape;
-    const { ids, weights, hidden: states } = this.#device;
+    const first = rotating && this.#next + count <= this.a2a.config.maxTokensPerRank ? this.#next : 0;
+    if (rotating) this.#next = first + count;
+    const payloads = this.#payloads.map((payload) => rowsOf(payload, first, count));
     return this.a2a.dispatch({
       numLocalTokens: count,
-      tokenSelectedExperts: rowsOf(ids, 0, count, topK),
-      payloads: [
-        rowsOf(states, 0, count, hidden),
-        rowsOf(ids, 0, count, topK),
-        rowsOf(weights, 0, count, topK),
-      ],
+      tokenSelectedExperts: payloads.at(-2)!,
+      payloads,
       runtimeMaxTokensPerRank: slots,
-      expertIdPayloadIndex: 1,
+      expertIdPayloadIndex: payloads.length - 2,
       stream,
     });
   }
 
   /** Enqueues the combine of what lies in the combine buffer. */
   combine(dispatch: ReturnType<BenchRank["dispatch"]>, count: number, stream = this.stream) {
-    const { hidden } = this.#shape;
-    const out = rowsOf(this.#out, 0, count, hidden);
-    return dispatch.combine(dispatch.combineBuffer(hidden, "bfloat16"), { out, stream });
+    const out = rowsOf(this.#out, 0, count);
+    return dispatch.combine(dispatch.combineBuffer(this.#shape.hidden, "bfloat16"), { out, stream });
   }
 
-  /** Plays a round whose experts return what they received, and checks counts, ids and a sample of the sums. */
+  /**
+   * Plays a round, and checks counts and ids. Experts return what they received where that is bfloat16, and a sample of the
+   * sums is checked.
+   */
   async verify({ counts, slots }: Point): Promise<void> {
     const { a2a } = this;
     const rank = a2a.epRank;
-    const { hidden, topK } = this.#shape;
+    const { topK } = this.#shape;
     const dispatch = this.dispatch({ counts, slots });
     await dispatch.ready();
     const received = (await a2a.read(dispatch.recvCounts)) as Int32Array;
-    const receivedIds = (await a2a.read(dispatch.recv[1]!)) as Int32Array;
+    const receivedIds = (await a2a.read(dispatch.recv.at(-2)!)) as Int32Array;
     for (const [source, count] of counts.entries()) {
-      const ids = this.#ids[source]!;
+      const ids = this.ids[source]!;
       let slot = 0;
       for (let t = 0; t < count; t++) {
         const own = ids.subarray(t * topK, (t + 1) * topK);
@@ -167,7 +163,11 @@ export class BenchRank {
       }
     }
     const count = counts[rank]!;
-    const out = rowsOf(this.#out, 0, count, hidden);
+    if (this.#shape.sent === "fp8") {
+      await this.combine(dispatch, count).ready();
+      return;
+    }
+    const out = rowsOf(this.#out, 0, count);
     await dispatch.combine(dispatch.recv[0]!, { out }).ready();
     const step = Math.max(1, Math.floor(count / CHECKED_ROWS));
     for (let t = 0; t < count; t += step) await this.#verifyRow(t);
@@ -176,9 +176,9 @@ export class BenchRank {
   async #verifyRow(t: number): Promise<void> {
     const { a2a } = this;
     const { hidden, topK } = this.#shape;
-    const ids = this.#ids[a2a.epRank]!.subarray(t * topK, (t + 1) * topK);
+    const ids = this.ids[a2a.epRank]!.subarray(t * topK, (t + 1) * topK);
     const targets = new Set(Array.from(ids, (id) => expertOwner(a2a.config, id))).size;
-    const x = toFloat32("bfloat16", this.#hidden.data.subarray(t * hidden, (t + 1) * hidden) as Uint16Array);
+    const x = toFloat32("bfloat16", this.#states.data.subarray(t * hidden, (t + 1) * hidden) as Uint16Array);
     // Sums of a few equal bfloat16 numbers are exact in float32 but for the last rounding.
     const sums = x.map((value) => {
       let sum = 0;
@@ -186,7 +186,7 @@ export class BenchRank {
       return sum;
     });
     const expected = fromFloat32("bfloat16", sums) as Uint16Array;
-    const row: Tensor = rowsOf(this.#out, t, 1, hidden);
+    const row: Tensor = rowsOf(this.#out, t, 1);
     const actual = (await a2a.read(row as CudaTensor)) as Uint16Array;
     const at = expected.findIndex((bits, i) => bits !== actual[i]);
     if (at >= 0) {
