@@ -66,8 +66,14 @@ export function runReadme(checks, { project, name, readme, node }) {
   }
 }
 
+/** Adds another package to a project. */
+export function addLayer(checks, project, name, version) {
+  const args = ["install", "--ignore-scripts", "--no-audit", "--no-fund", `${name}@${version}`];
+  checks.run(`npm install of ${name} beside it`, "npm", args, { cwd: project, env: cleanEnv() });
+}
+
 /** Looks at the installation with the doctor that is in it, as `npx` finds it. */
-export function askDoctor(checks, project) {
+export function askDoctor(checks, project, expected) {
   const args = ["--no-install", "@moe-a2a/sglang", "doctor", "--json"];
   const options = { cwd: project, env: cleanEnv(), timeout: 60_000 };
   const output = checks.run("npx @moe-a2a/sglang doctor", "npx", args, options);
@@ -75,6 +81,9 @@ export function askDoctor(checks, project) {
   const { ok, problems, packages } = JSON.parse(output);
   checks.report("the doctor finds no problem", ok, problems.join("\n"));
   const found = packages.filter(({ version }) => version !== undefined).map(({ name }) => name);
-  const expected = ["@moe-a2a/sglang", "@moe-a2a/core", "@moe-a2a/js"];
-  checks.report("the doctor finds what was installed", found.join() === expected.join(), found.join(", "));
+  checks.report(
+    `the doctor finds ${expected.join(", ")}`,
+    found.join() === expected.join(),
+    found.join(", "),
+  );
 }

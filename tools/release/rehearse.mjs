@@ -1,12 +1,13 @@
 // Rehearses a release from beginning to end against a registry on this machine: versions, changelogs, publishing, and what a
 // user does with each package afterwards. Nothing leaves the machine, and the repository stays as it is.
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { Checks } from "./checks.mjs";
-import { askDoctor, checkTypes, installLayer, runReadme } from "./layers.mjs";
+import { addLayer, askDoctor, checkTypes, installLayer, runReadme } from "./layers.mjs";
+import { nameRepository, nativeFile, releaseProblem } from "./prepare.mjs";
 import { startRegistry } from "./registry.mjs";
 import {
   binOf,
@@ -39,8 +40,8 @@ const root = join(folder, "repository");
 mkdirSync(root);
 const registry = await startRegistry(join(folder, "registry"));
 try {
-  const version = release();
-  if (version !== undefined) use(version);
+  const released = release();
+  if (released !== undefined) use(released);
 } finally {
   registry.stop();
   if (values.keep) console.log(`left in ${folder}`);
@@ -48,7 +49,7 @@ try {
 }
 process.exitCode = checks.end();
 
-/** Versions and publishes all packages; returns their version. */
+/** Versions and publishes all packages; returns their version, and whether native code is among them. */
 function release() {
   copyWorkspace(root);
   const before = manifestOf(root, "core").version;
@@ -58,7 +59,14 @@ function release() {
   const [version] = versions;
   checks.report("all packages have one version", versions.size === 1, [...versions].join(", "));
   console.log(`     version ${version}${version === before ? ", as there is no changeset" : ""}`);
-  for (const name of leaveOutUnbuilt(root)) console.log(`     ${name}: not built here, and left out`);
+  const leftOut = leaveOutUnbuilt(root);
+  for (const name of leftOut) console.log(`     ${name}: not built here, and left out`);
+  if (leftOut.length === 0) {
+    pretendVersion(nativeFile(root), before, version);
+    const problem = releaseProblem(root);
+    checks.report("the release is whole", problem === undefined, problem);
+  }
+  nameRepository(root, "https://example.com/rehearsal");
 
   // Outside the copy, which has an .npmrc of its own where the repository has one.
   const userconfig = join(folder, "npmrc");
@@ -70,11 +78,18 @@ function release() {
   const settings = `CI=true npm_config_registry=${registry.url} npm_config_userconfig='${userconfig}'`;
   const publish = withPnpm(`${settings} '${binOf("changeset")}' publish --no-git-tag`);
   if (checks.run("changeset publish", ...publish, { cwd: root }) === undefined) return;
-  return version;
+  return { version, whole: leftOut.length === 0 };
+}
+
+/** A release builds the native code for its version, which takes minutes: here the version in the file is changed. */
+function pretendVersion(file, before, version) {
+  const native = readFileSync(file, "latin1");
+  if (before.length === version.length)
+    writeFileSync(file, native.replaceAll(`\0${before}\0`, `\0${version}\0`), "latin1");
 }
 
 /** Does with each package what its users do. */
-function use(version) {
+function use({ version, whole }) {
   const nodes = (values.node?.split(",") ?? [undefined]).map(nodeOf);
   const users = join(folder, "users");
   for (const short of packageNames()) {
@@ -86,7 +101,14 @@ function use(version) {
     checkTypes(checks, project, name);
     const readme = join(ROOT, "packages", short, "README.md");
     for (const node of nodes) runReadme(checks, { project, name, readme, node });
-    if (short === "sglang") askDoctor(checks, project);
+    if (short === "sglang") {
+      const alone = ["@moe-a2a/sglang", "@moe-a2a/core", "@moe-a2a/js"];
+      askDoctor(checks, project, alone);
+      if (!whole) continue;
+      // The native code has to load where it can, with or without a GPU; the doctor would have a problem else.
+      addLayer(checks, project, "@moe-a2a/cuda", version);
+      askDoctor(checks, project, [...alone, "@moe-a2a/cuda", "@moe-a2a/cuda-linux-x64"]);
+    }
   }
 }
 
