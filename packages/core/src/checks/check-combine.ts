@@ -6,7 +6,8 @@ import {
   type CheckContext,
   type CheckedTensor,
   checkKept,
-  checkTensor,
+  checkTable,
+  type ExpectedTable,
 } from "./check-tensor.js";
 
 const combineDTypes: readonly DType[] = ["float32", "float16", "bfloat16"];
@@ -59,9 +60,17 @@ export interface CheckedCombine<T extends Tensor = Tensor> {
   readonly rowBytes: number;
 }
 
+const EXPERT_OUTPUT: ExpectedTable = {
+  dtype: combineDTypes,
+  dims: "epSize, runtimeMaxTokensPerRank, hiddenSize",
+  dimensions: 3,
+};
+const OUT: ExpectedTable = { dtype: combineDTypes, dims: "numLocalTokens, hiddenSize", dimensions: 2 };
+
 /**
  * Checks the arguments of a combine against its dispatch.
  *
+ * @param kept what an earlier call for this rank came to, parts of which are used again where the arguments say the same
  * @throws ERR_MOE_A2A_ARGUMENT
  */
 export function checkCombine<T extends Tensor>(
@@ -69,24 +78,30 @@ export function checkCombine<T extends Tensor>(
   round: { readonly maxTokens: number; readonly numLocalTokens: number },
   givenOutput: T,
   givenOut: T | undefined,
+  kept?: CheckedCombine<T>,
 ): CheckedCombine<T> {
-  const expertOutput = checkTensor<T>(context, "expertOutput", givenOutput, {
-    dtype: combineDTypes,
-    shape: [context.config.epSize, round.maxTokens, undefined],
-    dims: "epSize, runtimeMaxTokensPerRank, hiddenSize",
-  });
+  const { epSize } = context.config;
+  const keptOutput = kept?.expertOutput;
+  const name = "expertOutput";
+  const expertOutput = checkTable<T>(
+    context,
+    name,
+    givenOutput,
+    EXPERT_OUTPUT,
+    epSize,
+    round.maxTokens,
+    keptOutput,
+  );
+  if (kept !== undefined && expertOutput === keptOutput && givenOut === undefined && kept.out === undefined)
+    return kept;
   const hiddenSize = expertOutput.shape[2] as number;
   const dtype = expertOutput.dtype as CombineDType;
-  const rowBytes = checkCombineRow(context, "expertOutput", hiddenSize, dtype);
+  const rowBytes = checkCombineRow(context, name, hiddenSize, dtype);
   const out =
     givenOut === undefined
       ? undefined
-      : checkTensor<T>(context, "out", givenOut, {
-          dtype: combineDTypes,
-          shape: [round.numLocalTokens, hiddenSize],
-          dims: "numLocalTokens, hiddenSize",
-        });
-  checkKept(context, "expertOutput", expertOutput);
+      : checkTable<T>(context, "out", givenOut, OUT, round.numLocalTokens, hiddenSize, kept?.out);
+  checkKept(context, name, expertOutput);
   return { expertOutput, out, hiddenSize, dtype, rowBytes };
 }
 

@@ -8,7 +8,9 @@ import {
   type CheckContext,
   type CheckedTensor,
   checkKept,
+  checkTable,
   checkTensor,
+  type ExpectedTable,
   elementBytes,
 } from "./check-tensor.js";
 
@@ -111,6 +113,9 @@ export function checkStream({ rank, device }: CheckContext, given: unknown): big
   throw argumentError(rank, "stream", `is ${describe(given)}; it must be a stream's handle, a bigint`);
 }
 
+const IDS: ExpectedTable = { dtype: INT32, dims: "numLocalTokens, topK", dimensions: 2 };
+const PAYLOAD: ExpectedTable = { dims: "numLocalTokens, n", dimensions: 2 };
+
 /** Names of payloads in messages, made once. */
 const payloadNames: readonly string[] = Array.from({ length: LIMITS.payloads }, (_, p) => `payloads[${p}]`);
 
@@ -118,6 +123,7 @@ function checkPayloads<T extends Tensor>(
   context: CheckContext,
   given: unknown,
   numLocalTokens: number,
+  kept: readonly CheckedTensor<T>[] | undefined,
 ): readonly CheckedTensor<T>[] {
   const count: number = Array.isArray(given) ? given.length : 0;
   if (!(count >= 1 && count <= LIMITS.payloads)) {
@@ -129,22 +135,35 @@ function checkPayloads<T extends Tensor>(
     );
   }
   const list = given as readonly unknown[];
-  const expected = { shape: [numLocalTokens, undefined], dims: "numLocalTokens, n" };
-  // All entries are read before one is looked into: reading a tensor may run code of the caller.
-  if (count === 1) return [checkTensor<T>(context, payloadNames[0] as string, list[0], expected)];
-  const payloads: unknown[] = [];
-  for (let p = 0; p < count; p++) payloads.push(list[p]);
-  const checked: CheckedTensor<T>[] = [];
-  for (let p = 0; p < count; p++) {
-    checked.push(checkTensor<T>(context, payloadNames[p] as string, payloads[p], expected));
+  if (count === 1) {
+    const only = checkPayload<T>(context, 0, list[0], numLocalTokens, kept?.[0]);
+    return kept?.length === 1 && only === kept[0] ? kept : [only];
   }
-  return checked;
+  // All entries are read before one is looked into: reading a tensor may run code of the caller.
+  const entries: unknown[] = [];
+  for (let p = 0; p < count; p++) entries.push(list[p]);
+  const payloads = entries.map((entry, p) => checkPayload<T>(context, p, entry, numLocalTokens, kept?.[p]));
+  const isKept = kept?.length === payloads.length && payloads.every((payload, p) => payload === kept[p]);
+  return isKept ? kept : payloads;
+}
+
+function checkPayload<T extends Tensor>(
+  context: CheckContext,
+  p: number,
+  given: unknown,
+  numLocalTokens: number,
+  kept: CheckedTensor<T> | undefined,
+): CheckedTensor<T> {
+  const name = payloadNames[p] as string;
+  return checkTable<T>(context, name, given, PAYLOAD, numLocalTokens, undefined, kept);
 }
 
 function checkRowBytes(
   { config, rank }: CheckContext,
   payloads: readonly CheckedTensor[],
+  kept: CheckedDispatch | undefined,
 ): readonly number[] {
+  if (payloads === kept?.payloads) return kept.rowBytes;
   const rowBytes: number[] = [];
   let total = 0;
   for (let p = 0; p < payloads.length; p++) {
@@ -215,11 +234,13 @@ function checkLane({ roundsInFlight }: ResolvedConfig, rank: number, given: unkn
 /**
  * Checks the arguments of a dispatch, as far as they can be seen on the host. Nothing is sent or written.
  *
+ * @param kept what an earlier call for this rank came to, parts of which are used again where the arguments say the same
  * @throws ERR_MOE_A2A_ARGUMENT, ERR_MOE_A2A_CAPACITY
  */
 export function checkDispatch<T extends Tensor>(
   context: CheckContext,
   input: DispatchInput<T>,
+  kept?: CheckedDispatch<T>,
 ): CheckedDispatch<T> {
   const { config, rank } = context;
   if (typeof input !== "object" || input === null) {
@@ -239,14 +260,18 @@ export function checkDispatch<T extends Tensor>(
   const tokenCount = onDevice
     ? checkTensor<T>(context, "numLocalTokens", count, { dtype: INT32, shape: [1], dims: "1" })
     : undefined;
-  const tokenSelectedExperts = checkTensor<T>(context, "tokenSelectedExperts", input.tokenSelectedExperts, {
-    dtype: INT32,
-    shape: [given, config.topK],
-    dims: "numLocalTokens, topK",
-  });
+  const tokenSelectedExperts = checkTable<T>(
+    context,
+    "tokenSelectedExperts",
+    input.tokenSelectedExperts,
+    IDS,
+    given,
+    config.topK,
+    kept?.tokenSelectedExperts,
+  );
   const numLocalTokens = given ?? checkRows(context, tokenSelectedExperts, maxTokens);
-  const payloads = checkPayloads<T>(context, input.payloads, numLocalTokens);
-  const rowBytes = checkRowBytes(context, payloads);
+  const payloads = checkPayloads<T>(context, input.payloads, numLocalTokens, kept?.payloads);
+  const rowBytes = checkRowBytes(context, payloads, kept);
   if (!isInteger(invalidTokenExpertId, INT32_MIN, INT32_MAX)) {
     throw argumentError(
       rank,

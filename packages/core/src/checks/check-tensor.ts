@@ -1,5 +1,5 @@
 import type { ResolvedConfig } from "../config.js";
-import { bytesPerElement, DTYPES, type DType, typedArrayOf } from "../dtype.js";
+import { bytesPerElement, DTYPES, type DType, type TensorData, typedArrayOf } from "../dtype.js";
 import { MoeA2AError } from "../errors.js";
 import { copyShape, describe, isTypedArray, numElements, shapeProblem, type Tensor } from "../tensor.js";
 
@@ -55,11 +55,16 @@ export function elementBytes(dtype: DType): number {
   return facts[dtype].bytes;
 }
 
-/** Reads a tensor's fields, each once, and checks what holds for all tensors; but not its data. */
+/**
+ * Reads a tensor's fields, each once, and checks what holds for all tensors; but not its data.
+ *
+ * @param kept what another tensor came to; handed back where this one says the same, as most do from round to round
+ */
 function readTensor<T extends Tensor>(
   context: CheckContext,
   argument: string,
   value: unknown,
+  kept?: CheckedTensor<T>,
 ): CheckedTensor<T> {
   if (typeof value !== "object" || value === null) throw notATensor(context, argument, value);
   const { dtype, shape: given, device, data } = value as Partial<Tensor>;
@@ -67,8 +72,8 @@ function readTensor<T extends Tensor>(
   if (typeof dtype !== "string" || facts[dtype] === undefined) {
     throw argumentError(context.rank, argument, `has the dtype ${describe(dtype)}, which is none`);
   }
-  const shape = copyShape(given);
-  const problem = shapeProblem(shape);
+  const shape = readShape(given, kept?.shape);
+  const problem = shape === kept?.shape ? undefined : shapeProblem(shape);
   if (problem) throw argumentError(context.rank, argument, `has a shape that ${problem}`);
   const type: unknown = device?.type;
   if (type !== context.device) {
@@ -76,7 +81,25 @@ function readTensor<T extends Tensor>(
     throw argumentError(context.rank, argument, what);
   }
   if (context.deviceId !== undefined) checkDeviceId(context, argument, device?.id);
+  if (kept !== undefined && shape === kept.shape && dtype === kept.dtype && data === kept.data) return kept;
   return { dtype: dtype as T["dtype"], shape: shape as readonly number[], data: data as T["data"] };
+}
+
+/** A copy of a shape, each dimension read once; or `kept`, which was checked, where it says the same. */
+function readShape(given: unknown, kept: readonly number[] | undefined): unknown {
+  if (kept === undefined || !Array.isArray(given) || given.length !== kept.length) return copyShape(given);
+  if (kept.length === 2) {
+    const rows: unknown = given[0];
+    const columns: unknown = given[1];
+    return rows === kept[0] && columns === kept[1] ? kept : [rows, columns];
+  }
+  if (kept.length === 3) {
+    const ranks: unknown = given[0];
+    const rows: unknown = given[1];
+    const columns: unknown = given[2];
+    return ranks === kept[0] && rows === kept[1] && columns === kept[2] ? kept : [ranks, rows, columns];
+  }
+  return copyShape(given);
 }
 
 function notATensor({ rank }: CheckContext, argument: string, value: unknown): MoeA2AError {
@@ -101,7 +124,56 @@ export function checkTensor<T extends Tensor = Tensor>(
   expected: ExpectedTensor,
 ): CheckedTensor<T> {
   const tensor = readTensor<T>(context, argument, value);
+  checkExpected(context, argument, tensor, expected);
+  checkData(context, argument, tensor);
+  return tensor;
+}
+
+/** What a tensor has to be of which at most the first two sizes are known. */
+export interface ExpectedTable {
+  readonly dtype?: readonly DType[];
+  /** Names of all dimensions. */
+  readonly dims: string;
+  readonly dimensions: number;
+}
+
+/**
+ * As {@link checkTensor}, without making objects where all is right. Sizes that are `undefined` are free.
+ *
+ * @param kept what the same argument came to last time
+ * @throws ERR_MOE_A2A_ARGUMENT
+ */
+export function checkTable<T extends Tensor>(
+  context: CheckContext,
+  argument: string,
+  value: unknown,
+  expected: ExpectedTable,
+  first: number | undefined,
+  second: number | undefined,
+  kept: CheckedTensor<T> | undefined,
+): CheckedTensor<T> {
+  const tensor = readTensor<T>(context, argument, value, kept);
   const { dtype, shape } = tensor;
+  const isRight =
+    shape.length === expected.dimensions &&
+    (first === undefined || shape[0] === first) &&
+    (second === undefined || shape[1] === second) &&
+    (expected.dtype === undefined || expected.dtype.includes(dtype));
+  if (!isRight) {
+    const sizes = [first, second, undefined].slice(0, expected.dimensions);
+    checkExpected(context, argument, tensor, { ...expected, shape: sizes });
+  }
+  if (tensor !== kept || context.device !== "cpu" || !holdsAll(tensor)) checkData(context, argument, tensor);
+  return tensor;
+}
+
+/** @throws ERR_MOE_A2A_ARGUMENT */
+function checkExpected(
+  context: CheckContext,
+  argument: string,
+  { dtype, shape }: CheckedTensor,
+  expected: ExpectedTensor,
+): void {
   if (expected.dtype && !expected.dtype.includes(dtype)) {
     const isWide = dtype === "int64" && expected.dtype.includes("int32");
     const hint = isWide ? "; convert the ids, they are not read as they are" : "";
@@ -115,8 +187,6 @@ export function checkTensor<T extends Tensor = Tensor>(
     const what = `has shape [${shape.join(", ")}]; it must be [${text}] (${dims})`;
     throw argumentError(context.rank, argument, what);
   }
-  checkData(context, argument, tensor);
-  return tensor;
 }
 
 /**
@@ -126,7 +196,13 @@ export function checkTensor<T extends Tensor = Tensor>(
  * @throws ERR_MOE_A2A_ARGUMENT
  */
 export function checkKept(context: CheckContext, argument: string, tensor: CheckedTensor | undefined): void {
-  if (context.device === "cpu" && tensor !== undefined) checkData(context, argument, tensor);
+  if (context.device !== "cpu" || tensor === undefined || holdsAll(tensor)) return;
+  checkData(context, argument, tensor);
+}
+
+/** Whether an array whose class is known still has the elements of its shape: one that is gone has none. */
+function holdsAll({ data, shape }: CheckedTensor): boolean {
+  return (data as TensorData).length === numElements(shape);
 }
 
 function checkData(context: CheckContext, argument: string, { dtype, shape, data }: CheckedTensor): void {
