@@ -58,6 +58,7 @@ export type { Gatherings, GatherOptions, PeerState, Series } from "./group/gathe
 export type { Group } from "./group/group.js";
 export {
   type Bell,
+  type BlockingWait,
   type Channel,
   defineGroupInternals,
   type GroupInternals,

@@ -58,13 +58,19 @@ export class Arrivals {
     return this.#here[peer] === 1;
   }
 
+  /** How many are missing, as far as the last look saw. */
+  get missing(): number {
+    return this.#missing;
+  }
+
   missingRanks(): number[] {
     return this.#expected.filter((peer) => this.#here[peer] === 0);
   }
 
   waitMs(): number[] {
-    const ms: number[] = [];
-    for (let i = 0; i < this.#waitMs.length; i++) ms.push(this.#waitMs[i]!);
+    // Made as long as it will be: one that grows is made several times.
+    const ms = new Array<number>(this.#waitMs.length);
+    for (let i = 0; i < ms.length; i++) ms[i] = this.#waitMs[i]!;
     return ms;
   }
 }

@@ -1,5 +1,8 @@
 import {
   type CheckContext,
+  type CheckedCombine,
+  type CheckedDispatch,
+  type CpuTensor,
   type GroupInternals,
   InstanceState,
   type MoeA2AError,
@@ -49,6 +52,9 @@ export class RankContext extends InstanceState {
   readonly isActive: Uint8Array;
   activeRanks: readonly number[];
   generation = 0;
+  /** What the last arguments came to: those of the next round are often much the same. */
+  keptDispatch: CheckedDispatch<CpuTensor> | undefined;
+  keptCombine: CheckedCombine<CpuTensor> | undefined;
   readonly meetings: ResetMeetings;
   /** Per lane, the last phase that completed here; tells peers which of their phases a failure leaves alone. */
   readonly completed: number[];

@@ -21,6 +21,7 @@ import { spoilDispatch, takeDispatch } from "./receive.js";
 import type { DroppedEntries } from "./routing.js";
 import { settle, settleSync, throwFailure } from "./settle.js";
 import { tensorAt } from "./tensors.js";
+import type { DispatchRound } from "./wire/wire.js";
 
 /** A sum; `reduce()` of a typed array costs more than the rest of an idle rank's report. */
 export function total(counts: Int32Array): number {
@@ -30,14 +31,14 @@ export function total(counts: Int32Array): number {
 }
 
 /** The first half of a round, as this rank plays it. */
-export class DispatchPhase extends PhaseWait {
+export class DispatchPhase extends PhaseWait implements DispatchRound {
   readonly checked: CheckedDispatch<CpuTensor>;
-  /** Of each payload, in this rank's window. */
-  readonly offsets: readonly number[];
   /** Known once the phase is done. */
   report: DispatchReport | undefined;
   readonly #dropped: DroppedEntries;
   readonly #tokensSent: number;
+  /** Worked out where rows are sent, filled in or shown: not in rounds of idle ranks. */
+  #offsets: readonly number[] | undefined;
 
   /** @param dropped what routing dropped; it has left `sendCounts` in the lane */
   constructor(
@@ -49,9 +50,13 @@ export class DispatchPhase extends PhaseWait {
   ) {
     super(context, lane, "dispatch", round, true);
     this.checked = checked;
-    this.offsets = payloadOffsets(context.layout, lane, round, checked);
     this.#dropped = dropped;
     this.#tokensSent = total(lane.sendCounts);
+  }
+
+  get offsets(): readonly number[] {
+    this.#offsets ??= payloadOffsets(this.context.layout, this.lane, this.round, this.checked);
+    return this.#offsets;
   }
 
   protected override complete(): void {
@@ -142,10 +147,11 @@ export class JsDispatch implements Dispatch<CpuTensor>, RoundInFlight {
     this.#checkShown("combine()");
     context.checkUsable("combine()");
     const out = options?.out;
-    const combine = checkCombine(context.checks, checked, expertOutput, out);
+    const combine = checkCombine(context.checks, checked, expertOutput, out, context.keptCombine);
     // Reading the arguments may have run code of the caller.
     this.#checkUncombined();
     context.checkUsable("combine()");
+    context.keptCombine = combine;
     this.#combine = JsCombine.start(this.#phase, combine, out);
     return this.#combine;
   }

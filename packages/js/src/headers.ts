@@ -1,8 +1,6 @@
 import {
   type CheckedCombine,
   type CheckedDispatch,
-  COMBINE_HEADER_BYTES,
-  DISPATCH_HEADER_BYTES,
   DTYPES,
   disagreementError,
   type MoeA2AError,
@@ -25,19 +23,6 @@ const DISPATCH = {
 /** Words of a combine header. */
 const COMBINE = { generation: 0, round: 1, hiddenSize: 2, dtype: 3 } as const;
 
-/** Which copy of double-buffered regions a round uses: a peer one phase ahead writes the other. */
-export function bufferOf(round: number): number {
-  return wireRound(round) & 1;
-}
-
-function dispatchHeader(lane: Lane, round: number, source: number): number {
-  return (lane.at.dispatchHeaders + (bufferOf(round) * lane.ranks + source) * DISPATCH_HEADER_BYTES) / 4;
-}
-
-function combineHeader(lane: Lane, source: number): number {
-  return (lane.at.combineHeaders + source * COMBINE_HEADER_BYTES) / 4;
-}
-
 /** What a rank says of its dispatch to the others, next to how many rows it sent to each. */
 export interface DispatchNotice {
   readonly round: number;
@@ -56,7 +41,7 @@ export function writeDispatchHeader(
   count: number,
 ): void {
   const { maxTokens, rowBytes, statsLength } = checked;
-  const at = dispatchHeader(lane, round, source);
+  const at = lane.dispatchHeader(round, source);
   words[at + DISPATCH.generation] = generation;
   words[at + DISPATCH.round] = wireRound(round);
   words[at + DISPATCH.maxTokens] = maxTokens;
@@ -68,7 +53,7 @@ export function writeDispatchHeader(
 
 /** Rows that `source` sent to the window's rank. */
 export function readCount({ words }: Window, lane: Lane, round: number, source: number): number {
-  return words[dispatchHeader(lane, round, source) + DISPATCH.count]!;
+  return words[lane.dispatchHeader(round, source) + DISPATCH.count]!;
 }
 
 /** What a rank says of its combine. */
@@ -84,7 +69,7 @@ export function writeCombineHeader(
   source: number,
   { round, generation, checked }: CombineNotice,
 ): void {
-  const at = combineHeader(lane, source);
+  const at = lane.combineHeader(source);
   words[at + COMBINE.generation] = generation;
   words[at + COMBINE.round] = wireRound(round);
   words[at + COMBINE.hiddenSize] = checked.hiddenSize;
@@ -116,43 +101,51 @@ const combineFields: readonly (readonly [field: string, read: Read])[] = [
   ["dtype", (words, at) => DTYPES[words[at + COMBINE.dtype]!]],
 ];
 
-/** Words that have to be equal; those of row bytes only as far as there are payloads. */
+/** Whether two headers say the same; of row bytes only as far as there are payloads. */
 function sameDispatch(words: Int32Array, a: number, b: number): boolean {
-  for (let w = 0; w <= DISPATCH.payloadCount; w++) if (words[a + w] !== words[b + w]) return false;
-  for (let p = 0; p < words[a + DISPATCH.payloadCount]!; p++) {
+  const payloads = words[a + DISPATCH.payloadCount]!;
+  if (
+    words[a + DISPATCH.generation] !== words[b + DISPATCH.generation] ||
+    words[a + DISPATCH.round] !== words[b + DISPATCH.round] ||
+    words[a + DISPATCH.maxTokens] !== words[b + DISPATCH.maxTokens] ||
+    payloads !== words[b + DISPATCH.payloadCount] ||
+    words[a + DISPATCH.statsLength] !== words[b + DISPATCH.statsLength]
+  )
+    return false;
+  for (let p = 0; p < payloads; p++) {
     if (words[a + DISPATCH.rowBytes + p] !== words[b + DISPATCH.rowBytes + p]) return false;
   }
-  return words[a + DISPATCH.statsLength] === words[b + DISPATCH.statsLength];
-}
-
-function sameCombine(words: Int32Array, a: number, b: number): boolean {
-  for (let w = 0; w <= COMBINE.dtype; w++) if (words[a + w] !== words[b + w]) return false;
   return true;
 }
 
+function sameCombine(words: Int32Array, a: number, b: number): boolean {
+  return (
+    words[a + COMBINE.generation] === words[b + COMBINE.generation] &&
+    words[a + COMBINE.round] === words[b + COMBINE.round] &&
+    words[a + COMBINE.hiddenSize] === words[b + COMBINE.hiddenSize] &&
+    words[a + COMBINE.dtype] === words[b + COMBINE.dtype]
+  );
+}
+
 function headerOf(phase: "dispatch" | "combine", lane: Lane, round: number, source: number): number {
-  return phase === "dispatch" ? dispatchHeader(lane, round, source) : combineHeader(lane, source);
+  return phase === "dispatch" ? lane.dispatchHeader(round, source) : lane.combineHeader(source);
 }
 
-/** Where a phase stands: which lane and round, on which rank, among which others. */
-export interface PhasePlace {
-  readonly lane: Lane;
-  readonly round: number;
-  readonly rank: number;
-  readonly activeRanks: readonly number[];
-}
-
-/** Whether all active ranks said the same about a phase. */
+/** Whether all active ranks said about a phase what this one, `rank`, said. */
 export function isAgreed(
   { words }: Window,
   phase: "dispatch" | "combine",
-  { lane, round, rank, activeRanks }: PhasePlace,
+  lane: Lane,
+  round: number,
+  rank: number,
+  activeRanks: readonly number[],
 ): boolean {
+  const isDispatch = phase === "dispatch";
   const mine = headerOf(phase, lane, round, rank);
   for (let i = 0; i < activeRanks.length; i++) {
     const theirs = headerOf(phase, lane, round, activeRanks[i]!);
-    if (!(phase === "dispatch" ? sameDispatch(words, mine, theirs) : sameCombine(words, mine, theirs)))
-      return false;
+    const isSame = isDispatch ? sameDispatch(words, mine, theirs) : sameCombine(words, mine, theirs);
+    if (!isSame) return false;
   }
   return true;
 }
@@ -165,7 +158,10 @@ export function isAgreed(
 export function disagreement(
   { words }: Window,
   phase: "dispatch" | "combine",
-  { lane, round, rank, activeRanks }: PhasePlace,
+  lane: Lane,
+  round: number,
+  rank: number,
+  activeRanks: readonly number[],
 ): MoeA2AError<"ERR_MOE_A2A_MISMATCH"> {
   const fields = phase === "dispatch" ? dispatchFields : combineFields;
   for (const [field, read] of fields) {

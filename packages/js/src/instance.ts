@@ -78,20 +78,21 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
   dispatch(input: DispatchInput<CpuTensor>): Dispatch<CpuTensor> {
     const context = this.#context;
     context.checkUsable("dispatch()");
-    const checked = checkDispatch<CpuTensor>(context.checks, input);
+    const checked = checkDispatch<CpuTensor>(context.checks, input, context.keptDispatch);
     // Reading the arguments may have run code of the caller.
     context.checkUsable("dispatch()");
     const lane = this.#freeLane(checked.lane);
     const ids = checked.tokenSelectedExperts.data as Int32Array;
     const dropped = route(lane, context, ids, checked.numLocalTokens);
 
+    context.keptDispatch = checked;
     const round = lane.nextRound;
     const phase = new DispatchPhase(context, lane, round, checked, dropped);
     const dispatch = new JsDispatch(phase);
     lane.current = dispatch;
     lane.nextRound = round + 1;
     this.#turn = (lane.index + 1) % context.lanes.length;
-    if (!phase.hasFailed()) context.wire.sendDispatch(lane, round, checked, phase.offsets);
+    if (!phase.hasFailed()) context.wire.sendDispatch(lane, phase);
     return dispatch;
   }
 

@@ -1,4 +1,6 @@
 import {
+  COMBINE_HEADER_BYTES,
+  DISPATCH_HEADER_BYTES,
   FLAG_STRIDE,
   type LaneLayout,
   type MoeA2AError,
@@ -6,6 +8,7 @@ import {
   type WorkspaceLayout,
 } from "@moe-a2a/core";
 import { Arrivals } from "./arrivals.js";
+import { bufferOf } from "./round-number.js";
 
 const FLAG_WORDS = FLAG_STRIDE / 4;
 
@@ -38,6 +41,9 @@ export class Lane {
   /** Words of the flags of rank 0. */
   readonly #dispatchFlags: number;
   readonly #combineFlags: number;
+  /** Words of the headers of rank 0 in even rounds. */
+  readonly #dispatchHeaders: number;
+  readonly #combineHeaders: number;
   /** By rank, the rows in which its results are found, and the element with which slot 0 starts. */
   readonly resultRows: (Float32Array | Uint16Array)[] = [];
   readonly resultStarts: number[] = [];
@@ -83,6 +89,8 @@ export class Lane {
     this.#maxTargets = layout.maxTargets;
     this.#dispatchFlags = at.dispatchFlags / 4;
     this.#combineFlags = at.combineFlags / 4;
+    this.#dispatchHeaders = at.dispatchHeaders / 4;
+    this.#combineHeaders = at.combineHeaders / 4;
     this.outputOffset = at.output;
     this.arrivals = new Arrivals(R);
     this.nextRound = firstRound;
@@ -111,6 +119,16 @@ export class Lane {
       }
     }
     return (target) => order.subarray(starts[target], starts[target]! + sendCounts[target]!);
+  }
+
+  /** Word index of what `source` says of a round's dispatch. */
+  dispatchHeader(round: number, source: number): number {
+    return this.#dispatchHeaders + (bufferOf(round) * this.ranks + source) * (DISPATCH_HEADER_BYTES / 4);
+  }
+
+  /** Word index of what `source` says of a combine. */
+  combineHeader(source: number): number {
+    return this.#combineHeaders + source * (COMBINE_HEADER_BYTES / 4);
   }
 
   /** Word index of the flag by which `source` says which round it has reached in a phase. */

@@ -1,6 +1,6 @@
 import { alignUp, type WorkspaceLayout } from "@moe-a2a/core";
-import { bufferOf } from "./headers.js";
 import type { Lane } from "./lane.js";
+import { bufferOf } from "./round-number.js";
 
 /**
  * Byte offset in a window of slot `[source, 0]` of payload `p`, in the receive buffer of `round`. Payloads follow one

@@ -1,11 +1,12 @@
-import { type MissingKind, type MoeA2AError, missingError } from "@moe-a2a/core";
+import { type BlockingWait, type MissingKind, type MoeA2AError, missingError } from "@moe-a2a/core";
 import { type AbortRecord, phaseNumber, readAbortRecord } from "./abort-record.js";
 import type { RankContext } from "./context.js";
-import { disagreement, isAgreed, type PhasePlace } from "./headers.js";
+import { disagreement, isAgreed } from "./headers.js";
 import type { Lane } from "./lane.js";
+import type { Pollable } from "./wait.js";
 
 /** This rank's half of one phase: whether it may send, waiting, agreement, and the verdict. */
-export abstract class PhaseWait {
+export abstract class PhaseWait implements BlockingWait, Pollable {
   readonly context: RankContext;
   readonly lane: Lane;
   readonly phase: "dispatch" | "combine";
@@ -63,14 +64,24 @@ export abstract class PhaseWait {
     const { context } = this;
     if (context.isLeftOut()) return this.#fail(this.#leftOut(), false);
     const here = this.#look() && context.wire.unsent(this.lane).length === 0;
-    if (here && this.exchanges && !isAgreed(context.own, this.phase, this.#place())) {
-      return this.#fail(disagreement(context.own, this.phase, this.#place()), true);
-    }
+    const error = here && this.exchanges ? this.#disagreement() : undefined;
+    if (error) return this.#fail(error, true);
     const record = this.#verdict();
     if (record) return this.#fail(record.error, true);
     if (!here) return this.#findMissing();
     this.#finish();
     return true;
+  }
+
+  /** Whether something is to be seen that could settle the phase, time and peers that have left aside. */
+  hasNews(): boolean {
+    const { context } = this;
+    return this.#look() || context.own.load(context.control.aborts) !== 0 || context.isLeftOut();
+  }
+
+  /** How many ranks have not arrived, as far as the last look saw. */
+  missing(): number {
+    return this.exchanges ? this.lane.arrivals.missing : 0;
   }
 
   /** Settles a pending phase with `error`. */
@@ -87,9 +98,11 @@ export abstract class PhaseWait {
     return !this.exchanges || lane.arrivals.look(context.own, lane, this.phase, this.round);
   }
 
-  #place(): PhasePlace {
-    const { rank, activeRanks } = this.context;
-    return { lane: this.lane, round: this.round, rank, activeRanks };
+  #disagreement(): MoeA2AError | undefined {
+    const { lane, phase, round } = this;
+    const { own, rank, activeRanks } = this.context;
+    if (isAgreed(own, phase, lane, round, rank, activeRanks)) return undefined;
+    return disagreement(own, phase, lane, round, rank, activeRanks);
   }
 
   /** A peer's verdict on this phase or an earlier one; one on a later phase leaves this phase alone. */

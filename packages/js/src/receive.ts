@@ -1,28 +1,21 @@
-import type { CheckedDispatch, CombineDType } from "@moe-a2a/core";
+import type { CombineDType } from "@moe-a2a/core";
 import type { RankContext } from "./context.js";
 import { readCount } from "./headers.js";
 import type { Lane } from "./lane.js";
 import { fillNaN, sumRows } from "./loops/sum.js";
 import { wireRound } from "./round-number.js";
 import { statsOffset } from "./wire/stores.js";
-
-/** What of a dispatch the receiving side needs. */
-export interface Receiving {
-  readonly round: number;
-  readonly checked: CheckedDispatch;
-  /** Of each payload, in this rank's window. */
-  readonly offsets: readonly number[];
-}
+import type { DispatchRound } from "./wire/wire.js";
 
 /** Takes counts and statistics into private memory, where no peer writes, and makes padding look like padding. */
-export function takeDispatch(context: RankContext, lane: Lane, receiving: Receiving): void {
+export function takeDispatch(context: RankContext, lane: Lane, dispatch: DispatchRound): void {
   const { own, isActive } = context;
-  const { round, checked } = receiving;
+  const { round, checked } = dispatch;
   for (let source = 0; source < lane.ranks; source++) {
     lane.recvCounts[source] = isActive[source] === 1 ? readCount(own, lane, round, source) : 0;
   }
   if (checked.statsLength > 0) takeStats(context, lane, round, checked.statsLength);
-  fillPadding(context, lane, receiving);
+  fillPadding(context, lane, dispatch);
 }
 
 function takeStats(context: RankContext, lane: Lane, round: number, length: number): void {
@@ -36,17 +29,19 @@ function takeStats(context: RankContext, lane: Lane, round: number, length: numb
 }
 
 /** Makes a failed dispatch look like an empty round. */
-export function spoilDispatch(context: RankContext, lane: Lane, receiving: Receiving): void {
+export function spoilDispatch(context: RankContext, lane: Lane, dispatch: DispatchRound): void {
   lane.recvCounts.fill(0);
   lane.gatheredStats.fill(0);
-  fillPadding(context, lane, receiving);
+  fillPadding(context, lane, dispatch);
 }
 
 /** Fills the padding slots of the expert-id payload, and with the debug switch those of the others. */
-function fillPadding(context: RankContext, lane: Lane, { checked, offsets }: Receiving): void {
+function fillPadding(context: RankContext, lane: Lane, dispatch: DispatchRound): void {
   const { own } = context;
+  const { checked } = dispatch;
   const { maxTokens } = checked;
-  if (maxTokens === 0) return;
+  if (maxTokens === 0 || (checked.expertIdPayloadIndex < 0 && !context.fillPadding)) return;
+  const { offsets } = dispatch;
   for (let p = 0; p < checked.rowBytes.length; p++) {
     const isIds = p === checked.expertIdPayloadIndex;
     if (!isIds && !context.fillPadding) continue;

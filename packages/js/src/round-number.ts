@@ -7,3 +7,8 @@ export function wireRound(round: number): number {
 export function hasReached(flag: number, round: number): boolean {
   return ((flag - round) | 0) >= 0;
 }
+
+/** Which copy of double-buffered regions a round uses: a peer one phase ahead writes the other. */
+export function bufferOf(round: number): number {
+  return round & 1;
+}

@@ -43,7 +43,7 @@ export function settleSync(phase: PhaseWait, call: string): void {
         : "ranks in processes hear of one another through the event loop, which must not block; await ready()",
     );
   }
-  if (!phase.poll()) context.group.bell.waitSync(() => phase.poll(), phase.deadline);
+  if (!phase.poll()) context.group.bell.waitSync(phase);
   while (!phase.poll());
   throwFailure(phase);
 }

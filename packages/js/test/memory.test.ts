@@ -69,7 +69,7 @@ describe("the workspace", () => {
         [0, 1].map((peer) => new Int32Array(memory)[(offset + peer * FLAG_STRIDE) / 4]),
       );
       // They are moved on once in 2^16 rounds, of which 2^31 is one.
-      const passed = round < 2 ** 31 ? firstRound - 1 : 2 ** 31 | 0;
+      const passed = round < 2 ** 31 ? firstRound - 1 : (2 ** 31) | 0;
       expect(flags).toEqual([
         [passed, passed],
         [passed, passed],

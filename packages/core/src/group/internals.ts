@@ -9,11 +9,20 @@ export interface Bell {
    * @returns ends the subscription
    */
   subscribe(listener: () => void): () => void;
-  /**
-   * Blocks the thread until `poll` says true or `deadline` (a `performance.now()`) has passed. Only where
-   * {@link GroupInternals.canBlock}.
-   */
-  waitSync(poll: () => boolean, deadline: number): void;
+  /** Blocks the thread until the target is settled or its deadline has passed. Only where {@link GroupInternals.canBlock}. */
+  waitSync(target: BlockingWait): void;
+}
+
+/** What a rank blocks its thread for. */
+export interface BlockingWait {
+  /** A `performance.now()`. */
+  readonly deadline: number;
+  /** Whether it is settled; looks at everything that could settle it. */
+  poll(): boolean;
+  /** Whether a poll is worth it: a quick look, for threads that spin. */
+  hasNews(): boolean;
+  /** How many arrivals it waits for, as far as the last poll saw. Fewer do not wake the thread. */
+  missing(): number;
 }
 
 /** A message that is filled in when its turn to be sent comes. */
@@ -64,6 +73,8 @@ export interface GroupInternals {
   readonly bell: Bell;
   /** Rings a rank's bell. What was stored before is visible to whom it wakes. Between processes, messages ring. */
   ring(rank: number): void;
+  /** As {@link ring}, where all that happened is what {@link BlockingWait.missing} counts: this rank has arrived there. */
+  ringArrival(rank: number): void;
   /**
    * Where messages wait to be read: calls `then` once those have been taken that had come by now. Who has not been heard
    * from by then is late.

@@ -49,6 +49,7 @@ class LocalGroup implements Group {
       peerState: (peer) => hub.states[peer] as PeerState,
       bell: hub.bells[rank] as TurnBell,
       ring: (peer) => hub.bells[peer]?.ring(),
+      ringArrival: (peer) => hub.bells[peer]?.ring(),
     });
   }
 

@@ -1,4 +1,4 @@
-import type { Bell } from "./internals.js";
+import type { Bell, BlockingWait } from "./internals.js";
 import type { ThreadControl } from "./thread-control.js";
 
 interface AsyncWait {
@@ -10,19 +10,22 @@ interface AsyncWait {
 const waitAsync = (Atomics as unknown as { waitAsync(a: Int32Array, i: number, v: number): AsyncWait })
   .waitAsync;
 
-/** Polls before a blocking wait: a peer that is nearly there is cheaper to spin for than to sleep for. */
-const SPINS = 200;
+/**
+ * Looks before a thread sleeps, a few microseconds' worth: a peer that is nearly there is cheaper to spin for than to sleep
+ * for, but one without a processor may be waiting for this thread's.
+ */
+const SPINS = 40;
 
 /** Rings of one rank's bell, seen from the thread that the rank lives on. */
 export class ThreadBell implements Bell {
   readonly #control: ThreadControl;
-  readonly #index: number;
+  readonly #rank: number;
   readonly #listeners = new Set<() => void>();
   #armed = false;
 
   constructor(control: ThreadControl, rank: number) {
     this.#control = control;
-    this.#index = control.bellIndex(rank);
+    this.#rank = rank;
   }
 
   subscribe(listener: () => void): () => void {
@@ -31,15 +34,16 @@ export class ThreadBell implements Bell {
     return () => this.#listeners.delete(listener);
   }
 
-  waitSync(poll: () => boolean, deadline: number): void {
-    const { words } = this.#control;
-    for (let spin = 0; spin < SPINS; spin++) if (poll()) return;
+  waitSync(target: BlockingWait): void {
+    for (let spin = 0; spin < SPINS && !target.hasNews(); spin++);
+    const control = this.#control;
     for (;;) {
-      const seen = Atomics.load(words, this.#index);
-      if (poll()) return;
-      const left = deadline - performance.now();
+      const bell = control.bellOf(this.#rank);
+      const wake = control.wakeOf(this.#rank);
+      if (target.poll()) return;
+      const left = target.deadline - performance.now();
       if (left <= 0) return;
-      Atomics.wait(words, this.#index, seen, left);
+      control.sleep(this.#rank, bell, wake, Math.max(1, target.missing()), left);
     }
   }
 
@@ -47,10 +51,12 @@ export class ThreadBell implements Bell {
   #arm(): void {
     if (this.#armed || this.#listeners.size === 0) return;
     this.#armed = true;
-    const { words } = this.#control;
-    const wait = waitAsync(words, this.#index, Atomics.load(words, this.#index));
+    const control = this.#control;
+    control.listen(this.#rank, true);
+    const wait = waitAsync(control.words, control.bellIndex(this.#rank), control.bellOf(this.#rank));
     void Promise.resolve(wait.value).then(() => {
       this.#armed = false;
+      control.listen(this.#rank, false);
       // Armed again before anybody looks, so that no ring falls in between.
       this.#arm();
       for (const listener of [...this.#listeners]) listener();

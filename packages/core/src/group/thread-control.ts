@@ -4,7 +4,16 @@ import type { PeerState } from "./gathering.js";
 const STRIDE = 16;
 const STATE = 0;
 const THREAD = 1;
+/** Counts rings. */
 const BELL = 2;
+/** Whether the rank's thread sleeps. */
+const SLEEPS = 3;
+/** The bell from which on an arrival wakes it. */
+const TARGET = 4;
+/** What a sleeping thread waits on: changes with every ring that is for it. */
+const WAKE = 5;
+/** Whether it listens to its bell without blocking. */
+const LISTENS = 6;
 
 const states: readonly PeerState[] = ["absent", "joined", "closed", "lost"];
 
@@ -48,10 +57,58 @@ export class ThreadControl {
     return rank * STRIDE + BELL;
   }
 
+  /** Something happened that the rank has to look at. */
   ring(rank: number): void {
-    const index = this.bellIndex(rank);
-    Atomics.add(this.words, index, 1);
-    Atomics.notify(this.words, index);
+    const { words } = this;
+    const base = rank * STRIDE;
+    Atomics.add(words, base + BELL, 1);
+    // Also where it does not sleep: it may be about to.
+    Atomics.add(words, base + WAKE, 1);
+    if (Atomics.load(words, base + SLEEPS) !== 0) Atomics.notify(words, base + WAKE);
+    if (Atomics.load(words, base + LISTENS) !== 0) Atomics.notify(words, base + BELL);
+  }
+
+  /** One more of those has arrived whom the rank may be waiting for: wakes it only if it was told to wake for so many. */
+  ringArrival(rank: number): void {
+    const { words } = this;
+    const base = rank * STRIDE;
+    const bell = Atomics.add(words, base + BELL, 1) + 1;
+    if (Atomics.load(words, base + SLEEPS) !== 0 && ((bell - Atomics.load(words, base + TARGET)) | 0) >= 0) {
+      Atomics.add(words, base + WAKE, 1);
+      Atomics.notify(words, base + WAKE);
+    }
+    if (Atomics.load(words, base + LISTENS) !== 0) Atomics.notify(words, base + BELL);
+  }
+
+  /** What {@link sleep} has to be given, read before looking whether there is anything to sleep for. */
+  bellOf(rank: number): number {
+    return Atomics.load(this.words, this.bellIndex(rank));
+  }
+
+  wakeOf(rank: number): number {
+    return Atomics.load(this.words, rank * STRIDE + WAKE);
+  }
+
+  /**
+   * Puts the rank's thread to sleep until a ring, or until so many have arrived, or for `ms`; may end before.
+   *
+   * @param bell what `bellOf` said before the rank saw that `arrivals` are missing
+   * @param wake what `wakeOf` said then
+   */
+  sleep(rank: number, bell: number, wake: number, arrivals: number, ms: number): void {
+    const { words } = this;
+    const base = rank * STRIDE;
+    const target = (bell + arrivals) | 0;
+    Atomics.store(words, base + TARGET, target);
+    Atomics.store(words, base + SLEEPS, 1);
+    // Who arrived before this thread said that it sleeps has not woken it.
+    if (((Atomics.load(words, base + BELL) - target) | 0) < 0) Atomics.wait(words, base + WAKE, wake, ms);
+    Atomics.store(words, base + SLEEPS, 0);
+  }
+
+  /** Says whether the rank listens for rings without blocking. */
+  listen(rank: number, listens: boolean): void {
+    Atomics.store(this.words, rank * STRIDE + LISTENS, listens ? 1 : 0);
   }
 
   ringAll(): void {

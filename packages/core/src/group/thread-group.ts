@@ -97,6 +97,7 @@ class ThreadGroup implements Group {
       peerState: (peer) => control.state(peer),
       bell: new ThreadBell(control, rank),
       ring: (peer) => control.ring(peer),
+      ringArrival: (peer) => control.ringArrival(peer),
     });
   }
 

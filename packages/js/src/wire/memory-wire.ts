@@ -1,10 +1,10 @@
-import type { CheckedCombine, CheckedDispatch, CpuTensor } from "@moe-a2a/core";
+import type { CheckedCombine, CpuTensor } from "@moe-a2a/core";
 import { type AbortVerdict, encodeVerdict, storeAbortRecord } from "../abort-record.js";
 import type { RankContext } from "../context.js";
 import type { Lane } from "../lane.js";
 import type { Window } from "../memory.js";
 import { storeCombineNotice, storeDispatchNotice, storeResults, storeRows } from "./stores.js";
-import type { Wire } from "./wire.js";
+import type { DispatchRound, Wire } from "./wire.js";
 
 const NOBODY: readonly number[] = [];
 
@@ -21,15 +21,11 @@ export class MemoryWire implements Wire {
 
   open(): void {}
 
-  sendDispatch(
-    lane: Lane,
-    round: number,
-    checked: CheckedDispatch<CpuTensor>,
-    offsets: readonly number[],
-  ): void {
+  sendDispatch(lane: Lane, dispatch: DispatchRound): void {
     const context = this.#context;
+    const { round, checked } = dispatch;
     const { rank, activeRanks, generation } = context;
-    storeRows(context, lane, checked, offsets, this.#windows);
+    if (checked.numLocalTokens > 0) storeRows(context, lane, dispatch, this.#windows);
     const stats = checked.expertStats?.data as Int32Array | undefined;
     const notice = { round, generation, checked, stats };
     for (let i = 0; i < activeRanks.length; i++) {
@@ -100,6 +96,8 @@ export class MemoryWire implements Wire {
 
   #ringPeers(): void {
     const { activeRanks, rank, group } = this.#context;
-    for (let i = 0; i < activeRanks.length; i++) if (activeRanks[i] !== rank) group.ring(activeRanks[i]!);
+    for (let i = 0; i < activeRanks.length; i++) {
+      if (activeRanks[i] !== rank) group.ringArrival(activeRanks[i]!);
+    }
   }
 }

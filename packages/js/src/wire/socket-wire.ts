@@ -1,4 +1,4 @@
-import type { Channel, CheckedCombine, CheckedDispatch, CpuTensor } from "@moe-a2a/core";
+import type { Channel, CheckedCombine, CpuTensor } from "@moe-a2a/core";
 import { type AbortVerdict, encodeVerdict } from "../abort-record.js";
 import type { RankContext } from "../context.js";
 import { readCount } from "../headers.js";
@@ -16,7 +16,7 @@ import {
 import { Outbox } from "./outbox.js";
 import { Bytes, DispatchRows } from "./row-sources.js";
 import { storeCombineNotice, storeDispatchNotice, storeResults, storeRows } from "./stores.js";
-import type { Wire } from "./wire.js";
+import type { DispatchRound, Wire } from "./wire.js";
 
 const NOTHING = new Uint8Array(0);
 
@@ -43,16 +43,12 @@ export class SocketWire implements Wire {
     this.#channel.listen((from, type, body) => this.#inbox.receive(from, type, body));
   }
 
-  sendDispatch(
-    lane: Lane,
-    round: number,
-    checked: CheckedDispatch<CpuTensor>,
-    offsets: readonly number[],
-  ): void {
+  sendDispatch(lane: Lane, dispatch: DispatchRound): void {
     const context = this.#context;
+    const { round, checked } = dispatch;
     const { rank, activeRanks, generation } = context;
     const stats = checked.expertStats?.data as Int32Array | undefined;
-    storeRows(context, lane, checked, offsets, this.#windows);
+    if (checked.numLocalTokens > 0) storeRows(context, lane, dispatch, this.#windows);
     const tokensTo = lane.orderTokens(checked.numLocalTokens);
     this.#outbox.begin(lane);
     for (const target of activeRanks) {

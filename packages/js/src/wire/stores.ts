@@ -1,7 +1,6 @@
-import type { CheckedCombine, CheckedDispatch, CheckedTensor, CpuTensor } from "@moe-a2a/core";
+import type { CheckedCombine, CheckedTensor, CpuTensor } from "@moe-a2a/core";
 import type { RankContext } from "../context.js";
 import {
-  bufferOf,
   type CombineNotice,
   type DispatchNotice,
   readCount,
@@ -11,7 +10,8 @@ import {
 import type { Lane } from "../lane.js";
 import { copyBytes } from "../loops/copy.js";
 import type { Window } from "../memory.js";
-import { wireRound } from "../round-number.js";
+import { bufferOf, wireRound } from "../round-number.js";
+import type { DispatchRound } from "./wire.js";
 
 export function bytesOf({ data }: CheckedTensor<CpuTensor>): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
@@ -65,12 +65,11 @@ function storePayload(
 export function storeRows(
   context: RankContext,
   lane: Lane,
-  checked: CheckedDispatch<CpuTensor>,
-  offsets: readonly number[],
+  { checked, offsets }: DispatchRound,
   windows: readonly (Window | undefined)[],
 ): void {
   const { numLocalTokens, payloads } = checked;
-  for (let p = 0; p < payloads.length && numLocalTokens > 0; p++) {
+  for (let p = 0; p < payloads.length; p++) {
     const rowBytes = checked.rowBytes[p]!;
     if (rowBytes === 0) continue;
     const slotsAt = offsets[p]! + context.rank * checked.maxTokens * rowBytes;

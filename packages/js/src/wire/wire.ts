@@ -3,17 +3,20 @@ import type { AbortVerdict } from "../abort-record.js";
 import type { Lane } from "../lane.js";
 import type { Window } from "../memory.js";
 
+/** A dispatch that the arguments were checked for. */
+export interface DispatchRound {
+  readonly round: number;
+  readonly checked: CheckedDispatch<CpuTensor>;
+  /** Of each payload, in the windows of the ranks that receive it. */
+  readonly offsets: readonly number[];
+}
+
 /** How one rank's instance reaches the others: by stores into their windows, or by messages. */
 export interface Wire {
   /** Takes what others send from now on. */
   open(): void;
   /** Sends a round's rows, statistics, headers and flags to all active ranks, this one included. */
-  sendDispatch(
-    lane: Lane,
-    round: number,
-    checked: CheckedDispatch<CpuTensor>,
-    offsets: readonly number[],
-  ): void;
+  sendDispatch(lane: Lane, dispatch: DispatchRound): void;
   /** Offers this rank's expert output to the ranks whose tokens it holds, and tells all active ranks so. */
   sendCombine(
     lane: Lane,

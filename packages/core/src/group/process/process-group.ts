@@ -88,6 +88,8 @@ export class ProcessGroup implements Group {
       ring: (peer) => {
         if (peer === rank) this.#bell.ring();
       },
+      // Arrivals of others come as messages.
+      ringArrival: () => {},
       afterCatchingUp: (then) => this.#catchUp.after(then),
       openChannel: (instance) => channels.open(instance),
     });
