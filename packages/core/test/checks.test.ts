@@ -116,3 +116,68 @@ describe("a stream", () => {
     expect(checked.stream).toBeUndefined();
   });
 });
+
+describe("arguments that say what they said last time", () => {
+  const context: CheckContext = { config, rank: 0, device: "cpu" };
+  const given = () => ({
+    numLocalTokens: 2,
+    tokenSelectedExperts: tensor("int32", [2, 2]) as CpuTensor,
+    payloads: [tensor("float32", [2, 4]) as CpuTensor, tensor("uint8", [2, 3]) as CpuTensor],
+  });
+  const again = (input: DispatchInput<CpuTensor>, last: ReturnType<typeof given>) =>
+    checkDispatch<CpuTensor>(context, input, checkDispatch<CpuTensor>(context, last));
+
+  it("come to the same, in the same objects", () => {
+    const input = given();
+    const first = checkDispatch<CpuTensor>(context, input);
+    const second = checkDispatch<CpuTensor>(context, { ...input, payloads: [...input.payloads] }, first);
+    expect(second).toEqual(first);
+    expect(second.payloads).toBe(first.payloads);
+    expect(second.rowBytes).toBe(first.rowBytes);
+    expect(second.tokenSelectedExperts).toBe(first.tokenSelectedExperts);
+    const output = tensor("bfloat16", [2, 8, 4]);
+    const combine = checkCombine<CpuTensor>(context, first, output, undefined);
+    expect(combine.rowBytes).toBe(8);
+    expect(checkCombine<CpuTensor>(context, first, output, undefined, combine)).toBe(combine);
+  });
+
+  it("are looked at all the same", () => {
+    const last = given();
+    const change = { ...last, payloads: [tensor("float32", [2, 4]), tensor("uint8", [2, 5])] };
+    const checked = again(change, last);
+    expect(checked.rowBytes).toEqual([16, 5]);
+    expect(checked.payloads.map(({ data }) => data)).toEqual(change.payloads.map(({ data }) => data));
+    // One payload less or more.
+    expect(again({ ...last, payloads: last.payloads.slice(0, 1) }, last).rowBytes).toEqual([16]);
+    // As much memory in another shape, of another dtype, or in an array that has changed its shape meanwhile.
+    const refused = (payload: object, message: RegExp) =>
+      expect(() => again({ ...last, payloads: [payload as CpuTensor] }, last)).toThrow(message);
+    refused({ ...last.payloads[0], shape: [4, 2] }, /shape \[4, 2\]; it must be \[2, n\]/);
+    refused({ ...last.payloads[0], shape: [2, 5] }, /8 elements in data, but shape \[2, 5\] has 10/);
+    refused({ ...last.payloads[0], dtype: "int32" }, /a int32 tensor holds a Int32Array/);
+    refused({ ...last.payloads[0], device: { type: "cuda", id: 0 } }, /is on device "cuda"/);
+    const shape = [2, 4];
+    const mutable = { ...last, payloads: [{ ...last.payloads[0], shape } as CpuTensor] };
+    const first = checkDispatch<CpuTensor>(context, mutable);
+    shape[1] = 3;
+    expect(first.payloads[0]?.shape).toEqual([2, 4]);
+    expect(() => checkDispatch<CpuTensor>(context, mutable, first)).toThrow(/shape \[2, 3\] has 6/);
+  });
+
+  it("are refused once their arrays have gone", () => {
+    const last = given();
+    const first = checkDispatch<CpuTensor>(context, last);
+    structuredClone(last.payloads[1]?.data, { transfer: [last.payloads[1]?.data.buffer as ArrayBuffer] });
+    expect(() => checkDispatch<CpuTensor>(context, last, first)).toThrow(
+      /payloads\[1\] has 0 elements in data/,
+    );
+    const output = tensor("bfloat16", [2, 8, 4]);
+    const combine = checkCombine<CpuTensor>(context, first, output, undefined);
+    structuredClone(output.data, { transfer: [output.data.buffer as ArrayBuffer] });
+    expect(() => checkCombine<CpuTensor>(context, first, output, undefined, combine)).toThrow(
+      /expertOutput has 0 elements in data/,
+    );
+    const other = tensor("bfloat16", [2, 8, 5]);
+    expect(checkCombine<CpuTensor>(context, first, other, undefined, combine).hiddenSize).toBe(5);
+  });
+});

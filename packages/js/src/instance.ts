@@ -42,7 +42,7 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
   }
 
   get activeRanks(): readonly number[] {
-    return this.#context.activeRanks;
+    return this.#context.shownRanks;
   }
 
   empty<D extends DType>(dtype: D, given: readonly number[]): CpuTensor {
