@@ -22,12 +22,18 @@ import {
 const HELP = `Usage: npm run release:rehearse -- [options]
 
   --node LIST  versions of Node to run the READMEs on, such as 20,22,24 (default: this one)
+  --no-native  does without the native code, as where there is no CUDA compiler
   --keep       leaves the folder that all this happens in
   --help       this text
 `;
 
 const { values } = parseArgs({
-  options: { node: { type: "string" }, keep: { type: "boolean" }, help: { type: "boolean" } },
+  options: {
+    node: { type: "string" },
+    keep: { type: "boolean" },
+    "no-native": { type: "boolean" },
+    help: { type: "boolean" },
+  },
 });
 if (values.help) {
   process.stdout.write(HELP);
@@ -52,6 +58,7 @@ process.exitCode = checks.end();
 /** Versions and publishes all packages; returns their version, and whether native code is among them. */
 function release() {
   copyWorkspace(root);
+  if (values["no-native"]) rmSync(nativeFile(root), { force: true });
   const before = manifestOf(root, "core").version;
   if (checks.run("changeset version", binOf("changeset"), ["version"], { cwd: root }) === undefined) return;
   const names = packageNames();

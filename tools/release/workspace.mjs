@@ -45,6 +45,12 @@ export function leaveOutUnbuilt(root) {
     );
     leftOut.push(manifest.name);
   }
+  if (leftOut.length > 0) {
+    // Else changesets would refuse: others depend on what it passes over.
+    const file = join(root, ".changeset/config.json");
+    const config = JSON.parse(readFileSync(file, "utf8"));
+    writeFileSync(file, JSON.stringify({ ...config, privatePackages: { version: true, tag: false } }));
+  }
   return leftOut;
 }
 
