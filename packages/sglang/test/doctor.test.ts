@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, it } from "vitest";
+import { formatDiagnosis } from "../src/cli/doctor-report.js";
 import type { Diagnosis } from "../src/index.js";
 import { cleanUp, launch, script } from "./launcher.js";
 
@@ -48,6 +49,73 @@ describe("moe-a2a doctor", () => {
     const { code, stdout } = await launch(["doctor", "--config", tooLarge]);
     expect(code).toBe(1);
     expect(stdout).toMatch(/\nProblems: 1\n {2}- a rank takes \d+ bytes, .*\n$/);
+  });
+
+  it("prints what there is to say of GPUs", () => {
+    const devices = [0, 1].map((id) => ({
+      id,
+      name: "NVIDIA H200",
+      computeCapability: "9.0",
+      memoryBytes: 141 * 2 ** 30,
+      freeBytes: 140.5 * 2 ** 30,
+    }));
+    const status = {
+      available: true,
+      devices: devices.map(({ id, name }) => ({ type: "cuda" as const, id, name })),
+    } as const;
+    const text = formatDiagnosis({
+      ok: false,
+      problems: ["a round on cuda fails: rank 0: no"],
+      system: {
+        node: "22.1.0",
+        nodeRange: ">=20.19",
+        platform: "linux-x64",
+        glibc: undefined,
+        cpus: 64,
+        memoryBytes: 512 * 2 ** 30,
+      },
+      packages: [{ name: "@moe-a2a/sglang", version: "1.2.3" }],
+      backends: [
+        { name: "cuda", status, round: { exact: false, ranks: 2, ms: 12.3, problem: "rank 0: no" } },
+      ],
+      gpus: {
+        driver: "580.95.05",
+        devices,
+        links: [
+          ["X", "NV18"],
+          ["NV18", "X"],
+        ],
+        peerAccess: [],
+        visibleDevices: "0,1",
+      },
+      memory: undefined,
+    });
+    expect(text).toMatchInlineSnapshot(`
+      "System
+        Node 22.1.0 (>=20.19 is needed), linux-x64
+        64 CPUs, 512.0 GiB of memory
+
+      Packages
+        @moe-a2a/sglang          1.2.3
+
+      Backends
+        cuda  can run on cuda 0: NVIDIA H200, cuda 1: NVIDIA H200
+              each GPU can reach the memory of the others
+              a round of 2 ranks, one of them idle: FAILED: rank 0: no (12 ms)
+
+      GPUs
+        driver 580.95.05
+        0: NVIDIA H200, compute capability 9.0, 140.5 GiB of 141.0 GiB free
+        1: NVIDIA H200, compute capability 9.0, 140.5 GiB of 141.0 GiB free
+        CUDA_VISIBLE_DEVICES is "0,1"
+        links:
+        GPU0  X     NV18
+        GPU1  NV18  X
+
+      Problems: 1
+        - a round on cuda fails: rank 0: no
+      "
+    `);
   });
 
   const here = fileURLToPath(import.meta.url);

@@ -34,6 +34,9 @@ function formatBackend({ name, status, round }: BackendDiagnosis): string[] {
   }
   const devices = status.devices.map((device) => `${device.type} ${device.id}: ${device.name}`);
   const lines = [`  ${name.padEnd(5)} can run on ${devices.join(", ")}`];
+  // Without that the backend would not run.
+  if (name === "cuda" && devices.length > 1)
+    lines.push("        each GPU can reach the memory of the others");
   if (round) {
     const { ranks, ms, problem } = round;
     const result = problem === undefined ? "exact" : `FAILED: ${problem}`;
@@ -58,7 +61,17 @@ function formatGpus({ driver, devices, links, peerAccess, visibleDevices }: GpuD
 
 function formatMatrix(title: string, matrix: readonly (readonly string[])[]): string[] {
   const rows = matrix.map((row, id) => [`GPU${id}`, ...row]);
-  return rows.length === 0 ? [] : [`${title}:`, ...rows.map((row) => row.map((c) => c.padEnd(6)).join(""))];
+  return rows.length === 0
+    ? []
+    : [
+        `${title}:`,
+        ...rows.map((row) =>
+          row
+            .map((cell) => cell.padEnd(6))
+            .join("")
+            .trimEnd(),
+        ),
+      ];
 }
 
 function formatMemory({ plan, processPlan }: MemoryDiagnosis): string[] {
