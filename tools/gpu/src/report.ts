@@ -56,8 +56,20 @@ export function parseReport(text: string, name: string): Report {
   return report as Report;
 }
 
+/** Drops steps that a later run has repeated on as many GPUs, and runs of which nothing is left. */
+function latestSteps(runs: readonly GpuRun[]): GpuRun[] {
+  const seen = new Set<string>();
+  const left = [...runs].reverse().map((run) => {
+    const steps = run.steps.filter(({ name }) => !seen.has(`${run.machine.gpus.length}/${name}`));
+    for (const { name } of steps) seen.add(`${run.machine.gpus.length}/${name}`);
+    return { ...run, steps };
+  });
+  return left.reverse().filter(({ steps }) => steps.length > 0);
+}
+
 /**
- * Puts runs of the same sources together, oldest first. A run that is in several of the reports counts once.
+ * Puts runs of the same sources together, oldest first. A run that is in several of the reports counts once, and of a step
+ * that was run several times on as many GPUs the last one.
  *
  * @throws where the sources differ
  */
@@ -73,7 +85,8 @@ export function mergeReports(reports: readonly Report[]): Report {
   }
   const runs = new Map(reports.flatMap((r) => r.runs).map((run) => [JSON.stringify(run), run]));
   const revision = [...new Set(reports.map((r) => r.revision))].join(", ");
-  return { ...first, revision, runs: [...runs.values()].sort((a, b) => a.date.localeCompare(b.date)) };
+  const inOrder = [...runs.values()].sort((a, b) => a.date.localeCompare(b.date));
+  return { ...first, revision, runs: latestSteps(inOrder) };
 }
 
 /** Whether every step that ran has passed, and one has. */

@@ -29,6 +29,19 @@ describe("merging reports", () => {
     expect(mergeReports([merged, early]).runs).toEqual(merged.runs);
   });
 
+  it("keeps the last of a step that was run again on as many GPUs", () => {
+    const again = report({
+      runs: [gpuRun(4, { date: "2026-11-22T10:00:00.000Z", steps: [step("probe", { seconds: 99 })] })],
+    });
+    const [first, second] = mergeReports([again, early]).runs;
+    expect(first!.steps.map(({ name }) => name)).not.toContain("probe");
+    expect(second!.steps.map(({ name, seconds }) => [name, seconds])).toEqual([["probe", 99]]);
+    expect(mergeReports([again, late]).runs.map((run) => run.steps.length)).toEqual([
+      late.runs[0]!.steps.length,
+      1,
+    ]);
+  });
+
   it("refuses runs of other sources", () => {
     const other = report({ sources: { hash: "fedcba9876543210", files: 40 } });
     expect(() => mergeReports([early, other])).toThrow("different sources: 0123456789ab and fedcba987654");
