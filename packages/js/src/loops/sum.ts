@@ -19,8 +19,8 @@ export class Accumulator {
 /** Moves a float16's exponent, put where a float32 has its own, from one bias to the other: exact, subnormals too. */
 const FLOAT16_SCALE = 2 ** (127 - 15);
 
-/** Below so many elements in all, copying them to where SIMD code gets at them costs more than it saves. */
-const SIMD_ELEMENTS = 512;
+/** In shorter rows, copying them to where SIMD code gets at them costs more than it saves. */
+const SIMD_ELEMENTS = 32;
 
 /** One for each thread; null where there is none. */
 let simd: SimdSum | null | undefined;
@@ -40,7 +40,7 @@ export function sumRows(
   at: number,
   outDType: CombineDType,
 ): void {
-  if (count * n >= SIMD_ELEMENTS) {
+  if (count > 0 && n >= SIMD_ELEMENTS) {
     if (simd === undefined) simd = SimdSum.create() ?? null;
     if (simd) {
       simd.sum(rows, firsts, count, n, dtype, out, at, outDType);
