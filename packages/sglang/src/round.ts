@@ -152,20 +152,26 @@ export function startCombine<T extends Tensor>(
   }
 }
 
-/** Waits for a phase of the round where it has to have arrived; on a GPU it does not. */
-export async function arrival<T extends Tensor>(round: Round<T>): Promise<void> {
-  if (!round.waits) return;
+/** Waits for the phase of the round that is under way where it has to have arrived; on a GPU it does not. */
+export function arrival<T extends Tensor>(round: Round<T>): Promise<unknown> | undefined {
+  if (!round.waits) return undefined;
   const { trace, dispatch, combine } = round;
+  if (trace === undefined) return (combine ?? dispatch).ready();
   // A caller whose hook threw comes again.
   round.trace = undefined;
+  return tracedArrival(round, trace);
+}
+
+async function tracedArrival<T extends Tensor>(round: Round<T>, trace: PhaseTrace): Promise<void> {
   try {
-    if (combine === undefined) round.report = await dispatch.ready();
-    else await combine.ready();
+    // Known already where the phase is a combine.
+    round.report ??= await round.dispatch.ready();
+    await round.combine?.ready();
   } catch (error) {
-    trace?.failed(error);
+    trace.failed(error);
     throw error;
   }
-  trace?.arrived(round.report);
+  trace.arrived(round.report);
 }
 
 function standardTopK<T extends Tensor>(where: string, topkOutput: TopKOutput<T>): StandardTopKOutput<T> {
