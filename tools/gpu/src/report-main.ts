@@ -1,10 +1,11 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import type { Reference } from "./bench/figures.js";
 import { checkReport } from "./check.js";
 import { hashSources } from "./hash.js";
+import { writePage } from "./page/page.js";
 import { mergeReports, parseReport } from "./report.js";
 import { steps } from "./steps.js";
 import { formatFigures, formatReport } from "./summary.js";
@@ -14,6 +15,7 @@ const help = `Reads and keeps reports of GPU runs.
   npm run gpu:check                              what the kept report covered, and whether it is of these sources
   npm run gpu:report -- show [FILE]              a report with its tables; default the kept one
   npm run gpu:report -- merge FILE FILE …        merges reports of the same sources, and keeps the result
+  npm run gpu:report -- page                     writes tables and plots of docs/performance.md from the kept report
   --keep FILE                                    where it is kept; default tools/gpu/reports/latest.json`;
 
 const root = fileURLToPath(new URL("../../..", import.meta.url));
@@ -44,6 +46,8 @@ function main(): void {
     mkdirSync(dirname(values.keep), { recursive: true });
     writeFileSync(values.keep, `${JSON.stringify(merged, null, 2)}\n`);
     console.log(`${formatReport(merged)}\nkept in ${values.keep}`);
+  } else if (command === "page" && !values.help) {
+    writePage(pathToFileURL(root));
   } else {
     console.log(help);
     if (!values.help) process.exitCode = 2;

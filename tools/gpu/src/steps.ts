@@ -26,8 +26,13 @@ export interface RunOptions {
   readonly samples: number;
 }
 
+/** What `probe/probe.cu` prints, as far as it is used. */
 export interface Probe {
   readonly storeGBs: number;
+  readonly loadGBs: number;
+  readonly pingPongNs: number;
+  readonly launchHostUs: number;
+  readonly launchDeviceUs: number;
 }
 
 type Outcome = Omit<StepResult, "name" | "seconds">;
