@@ -260,6 +260,18 @@ describe("joinProcessGroup()", () => {
     );
   });
 
+  it("lets in who came while its event loop was busy until after its deadline", async () => {
+    const options = await optionsFor(3);
+    const [zero, ...others] = (await start(3)) as [RankProcess, ...RankProcess[]];
+    const first = zero.call("joinBusy", {
+      options: { ...options, rank: 0, timeoutMs: 1_000 },
+      busyMs: 2_000,
+    });
+    await sleep(200);
+    const rest = others.map((rank, i) => rank.call("join", { options: { ...options, rank: i + 1 } }));
+    expect(await Promise.all([first, ...rest])).toEqual([0, 1, 2].map((rank) => ({ rank, size: 3 })));
+  });
+
   it("refuses a second process of the same rank, and says so to all", async () => {
     const options = await optionsFor(4);
     const results = await joinHere(...[0, 1, 2, 2].map((rank) => ({ ...options, rank })));

@@ -9,6 +9,14 @@ const commands = {
     group = await joinProcessGroup(options);
     return { rank: group.rank, size: group.size };
   },
+  /** Joins while its event loop is busy for a while with something else. */
+  async joinBusy({ options, busyMs }) {
+    const joining = joinProcessGroup(options);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, busyMs);
+    group = await joining;
+    return { rank: group.rank, size: group.size };
+  },
   async exchange({ key, value, timeoutMs }) {
     return (await group.exchange(key, new TextEncoder().encode(value), { timeoutMs })).map(text);
   },

@@ -8,6 +8,11 @@ import type { Link } from "./link.js";
 import { sendFailure } from "./messages.js";
 import { ProcessGroup } from "./process-group.js";
 
+/** A timer that is as late as this, in milliseconds, speaks of an event loop that was busy with something else. */
+const BUSY_MS = 20;
+/** The most that a rank waits beyond its time limit, for those who knocked while its own event loop was busy. */
+const MAX_GRACE_MS = 1_000;
+
 /** What a rank holds while its group is being made: given to the group in the end, or let go of at once. */
 export abstract class Joining {
   protected readonly options: JoinOptions;
@@ -16,7 +21,7 @@ export abstract class Joining {
   protected door: Door | undefined;
   readonly group: Promise<Group>;
   readonly #abort = new AbortController();
-  readonly #timer: ReturnType<typeof setTimeout>;
+  #timer: ReturnType<typeof setTimeout>;
   #resolve: (group: Group) => void = () => {};
   #reject: (error: unknown) => void = () => {};
 
@@ -29,10 +34,15 @@ export abstract class Joining {
       this.#resolve = resolve;
       this.#reject = reject;
     });
-    this.#timer = setTimeout(
-      () => this.fail(this.missing(this.missingRanks(), "timeout")),
-      options.timeoutMs,
-    );
+    const due = performance.now() + options.timeoutMs;
+    this.#timer = setTimeout(() => this.#isDue(performance.now() - due), options.timeoutMs);
+  }
+
+  /** @param late by how many milliseconds; whoever came in that time could not be let in */
+  #isDue(late: number): void {
+    const giveUp = (): void => this.fail(this.missing(this.missingRanks(), "timeout"));
+    if (late < BUSY_MS) giveUp();
+    else this.#timer = setTimeout(giveUp, Math.min(late, MAX_GRACE_MS));
   }
 
   /** The ranks that this one still waits for, as far as it knows. */
