@@ -143,13 +143,14 @@ export class ResetMeetings {
       });
       steps.start(agreed);
     } catch (error) {
-      words.store(number + 1);
       // Who waits for this rank may not have named those from whom it has the error. Who is already past the first meeting
       // must not wait in the second for a rank that failed in the first.
       if (error instanceof MoeA2AError) {
         if (!hasMet) gatherings.giveUp(meeting, error);
         gatherings.giveUp(cleaned, error);
       }
+      // Only then: who finds this meeting used up has to find the failure, too.
+      words.store(number + 1);
       throw error;
     } finally {
       this.#keys = [];
@@ -176,15 +177,16 @@ export class ResetMeetings {
     const { rank, words, gatherings } = this.#place;
     const mine = words.load(rank);
     const number = Math.max(...ranks.map((r) => words.load(r)));
-    words.store(number);
     if (number > mine && !gatherings.hasBegun(this.#key(number), ranks)) {
       const missed = gatherings.failure(this.#key(number - 1), ranks);
       if (missed?.code === "ERR_MOE_A2A_MISMATCH") {
         // Who waits for this rank there, and named none of those that have disagreed, is not told by them.
         gatherings.giveUp(this.#key(number - 1), missed);
+        words.store(number);
         throw missed;
       }
     }
+    words.store(number);
     return number;
   }
 }
