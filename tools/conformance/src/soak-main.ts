@@ -25,11 +25,17 @@ instances, over and over. What ranks have in use must stay flat.
 
 The last line of its output is JSON.`;
 
+/** The engine's young generation grows late and by tens of MiB per thread, which would hide what leaks. */
+const YOUNG_MB = 6;
+
 type Tell = (message: SoakMessage) => void;
 type Fail = (rank: number, what: string) => void;
 
 function startThread(job: SoakJob, tell: Tell, fail: Fail): Promise<void> {
-  const worker = new Worker(new URL("./soak-worker.js", import.meta.url), { workerData: job });
+  const worker = new Worker(new URL("./soak-worker.js", import.meta.url), {
+    workerData: job,
+    resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
+  });
   worker.on("message", tell);
   worker.on("error", (error: Error) => fail(job.rank, error.stack ?? error.message));
   return new Promise((resolve) => worker.on("exit", () => resolve()));
@@ -38,6 +44,8 @@ function startThread(job: SoakJob, tell: Tell, fail: Fail): Promise<void> {
 function startProcess(job: SoakJob, tell: Tell, fail: Fail): Promise<void> {
   const child = fork(fileURLToPath(new URL("./soak-process.js", import.meta.url)), {
     serialization: "advanced",
+    // Of each of its two halves, and as much again.
+    execArgv: [`--max-semi-space-size=${YOUNG_MB / 3}`],
   });
   child.on("message", tell);
   child.send(job);
