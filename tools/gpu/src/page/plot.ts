@@ -57,6 +57,7 @@ export function plotRounds(measured: Measured): string {
   const yTicks = [1, 10, 100, 1000].filter((v) => v <= yMost);
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" font-family="sans-serif" font-size="11">`,
+    "<title>Microseconds per round over tokens per rank</title>",
     `<rect width="${width}" height="${height}" fill="#fff"/>`,
     `<path d="M${left} ${top}V${height - bottom}H${width - right}" fill="none" stroke="#888"/>`,
     ...xTicks.map((v) => text(x(v), height - bottom + 16, "middle", String(v))),
