@@ -2,6 +2,7 @@ import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { FULL, QUICK } from "./cpu/plan.js";
 import { cpuTables, measureCpu } from "./cpu/report.js";
+import { writePage } from "./page/page.js";
 
 const help = `Measures a backend next to what the machine can do in the same run.
 
@@ -12,6 +13,7 @@ const help = `Measures a backend next to what the machine can do in the same run
   --samples N     of each figure, of which the median counts
   --sample-ms N   how long a sample takes, about
   --json FILE     writes all figures there
+  --page          measures nothing, and writes tables and plot of docs/performance.md from docs/figures/cpu-bench.json
   --help          this text`;
 
 function count(name: string, text: string): number {
@@ -28,11 +30,16 @@ async function main(): Promise<void> {
       samples: { type: "string" },
       "sample-ms": { type: "string" },
       json: { type: "string" },
+      page: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
     },
   });
   if (values.help) {
     console.log(help);
+    return;
+  }
+  if (values.page) {
+    writePage(new URL("../../../docs/", import.meta.url));
     return;
   }
   if (values.backend !== "js") throw new Error(`--backend is "${values.backend}"; it is js`);

@@ -15,6 +15,8 @@ export interface BlockedFigures {
   /** Microseconds of a round, and of two barriers. */
   readonly round: Spread;
   readonly barriers: Spread;
+  /** Of samples that were taken one after the other. */
+  readonly ratio: Spread;
 }
 
 const SPINS = 200;
@@ -57,8 +59,8 @@ export async function blockedRounds(
     for (let i = 0; i < rounds; i++) run();
     return ((performance.now() - start) / rounds) * 1000;
   };
-  const [roundSamples, barrierSamples]: [number[], number[]] = [[], []];
-  for (let s = -2; s < plan.samples; s++) {
+  const [roundSamples, barrierSamples, ratios]: [number[], number[], number[]] = [[], [], []];
+  for (let s = -2; s < 3 * plan.samples; s++) {
     await group.exchange("rounds", new Uint8Array());
     const a = time(round);
     await group.exchange("barriers", new Uint8Array());
@@ -66,7 +68,8 @@ export async function blockedRounds(
     if (s < 0) continue;
     roundSamples.push(a);
     barrierSamples.push(b);
+    ratios.push(a / b);
   }
   await a2a.close();
-  return { round: spread(roundSamples), barriers: spread(barrierSamples) };
+  return { round: spread(roundSamples), barriers: spread(barrierSamples), ratio: spread(ratios) };
 }

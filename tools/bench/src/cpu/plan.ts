@@ -8,8 +8,16 @@ export interface Plan {
   readonly curves: boolean;
 }
 
+/** What a call cost, in microseconds: by the clock, and of processors, which others on the machine do not lengthen as much. */
+export interface Cost {
+  readonly wall: number;
+  readonly cpu: number;
+}
+
 export const QUICK: Plan = { samples: 5, sampleMs: 60, curves: false };
 export const FULL: Plan = { samples: 15, sampleMs: 200, curves: true };
+/** Of each point of a curve; there are many. */
+export const CURVES: Plan = { samples: 20, sampleMs: 20, curves: true };
 
 /** Calls `run` until a sample's time is over. @returns microseconds per call */
 export function timeSync(plan: Plan, run: () => void): number {
@@ -25,7 +33,8 @@ export function timeSync(plan: Plan, run: () => void): number {
 }
 
 /** The same for something asynchronous; looks at the clock once in `batch` calls. */
-export async function timeAsync(plan: Plan, run: () => Promise<void>, batch = 16): Promise<number> {
+export async function timeAsync(plan: Plan, run: () => Promise<void>, batch = 16): Promise<Cost> {
+  const cpuStart = process.cpuUsage();
   const start = performance.now();
   let calls = 0;
   let now = start;
@@ -34,5 +43,6 @@ export async function timeAsync(plan: Plan, run: () => Promise<void>, batch = 16
     calls += batch;
     now = performance.now();
   } while (now - start < plan.sampleMs);
-  return ((now - start) / calls) * 1000;
+  const { user, system } = process.cpuUsage(cpuStart);
+  return { wall: ((now - start) / calls) * 1000, cpu: (user + system) / calls };
 }
