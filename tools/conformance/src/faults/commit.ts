@@ -4,7 +4,7 @@ import { sleep } from "../cases/common.js";
 import { CheckFailure, throws } from "../check.js";
 import { Flight } from "../flight.js";
 import type { RoundSpec } from "../round.js";
-import { DELAY_MS, SHORT_MS } from "./limits.js";
+import { DELAY_MS } from "./limits.js";
 import type { Scenario } from "./scenario.js";
 
 /** Slots of the rounds of a scenario; the config has room for one more. */
@@ -35,7 +35,7 @@ export async function commit(place: Place, flights: readonly Flight[]): Promise<
       await context.barrier();
       return "goes on";
     case "comes at the limit":
-      await sleep(SHORT_MS + scenario.offLimit);
+      await sleep(scenario.shortMs + scenario.offLimit);
       return "goes on";
     case "comes late, but in time":
       await sleep(DELAY_MS);

@@ -2,6 +2,7 @@ import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { backendNames, type GroupKind, loadBackend } from "../backends.js";
 import { Runner } from "../runner.js";
+import { SHORT_MS } from "./limits.js";
 import { figures, type Played, table } from "./report.js";
 import { makeScenario, nameScenario } from "./scenario.js";
 
@@ -14,6 +15,7 @@ const help = `Plays random scenarios: a fault of one rank, what every other rank
   --scenarios N      per kind of group; default 110
   --seed N           another seed; default 1
   --first N          starts with the scenario of this number; default 0
+  --limit MS         time limit where somebody has to run into it; default 700, more where a machine is busy
   --fault TEXT       only faults whose name holds TEXT
   --budget SECONDS   starts no more scenarios after that time
   --json FILE        writes the figures there, too
@@ -37,6 +39,7 @@ function parse() {
         scenarios: { type: "string" },
         seed: { type: "string" },
         first: { type: "string" },
+        limit: { type: "string" },
         fault: { type: "string", default: "" },
         budget: { type: "string" },
         json: { type: "string" },
@@ -64,13 +67,14 @@ async function main(): Promise<void> {
   const count = integer("scenarios", options.scenarios, 110);
   const seed = integer("seed", options.seed, 1);
   const first = integer("first", options.first, 0);
+  const shortMs = integer("limit", options.limit, SHORT_MS);
   const budget = options.budget === undefined ? Number.POSITIVE_INFINITY : Number(options.budget) * 1000;
 
   const played: Played[] = [];
   const playKind = async (kind: GroupKind): Promise<void> => {
     const runner = new Runner({ target, kind, seed });
     for (let n = first; n < first + count && performance.now() < budget; n++) {
-      const scenario = makeScenario(seed, n, kind, target.maxRanks);
+      const scenario = makeScenario(seed, n, kind, { maxRanks: target.maxRanks, shortMs });
       if (!scenario.fault.includes(options.fault)) continue;
       const start = performance.now();
       let failure: string | undefined;

@@ -265,7 +265,7 @@ export function scenarioCase(scenario: Scenario): RankCase {
     maxCombineBytesPerToken: 32,
     maxExpertStats: 2,
     roundsInFlight: lanes,
-    timeoutMs: timeLimit(fault),
+    timeoutMs: timeLimit(scenario),
   });
   const spec = (counts: readonly number[], over?: Partial<RoundSpec>) =>
     round(counts, { slots: TOKENS, ...over });

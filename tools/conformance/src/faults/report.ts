@@ -36,7 +36,14 @@ export function figures(played: readonly Played[]): FaultFigures[] {
     const failed = mine.filter((p) => p.failure).length;
     const tellings = mine.filter((p) => p.msToVerdict.length > 0).length;
     return [
-      { fault, timeLimitMs: timeLimit(fault), scenarios: mine.length, failed, told: tellings, ...times },
+      {
+        fault,
+        timeLimitMs: timeLimit(mine[0]!.scenario),
+        scenarios: mine.length,
+        failed,
+        told: tellings,
+        ...times,
+      },
     ];
   });
 }
@@ -53,9 +60,11 @@ function cell(found: FaultFigures | undefined): string {
 export function table(played: readonly Played[], kinds: readonly GroupKind[]): string {
   const header = ["fault of one rank", "time limit, ms", ...kinds];
   const byKind = kinds.map((kind) => figures(played.filter((p) => p.kind === kind)));
+  const limitOf = (fault: Fault): string =>
+    String(byKind.flat().find((found) => found.fault === fault)?.timeLimitMs);
   const rows = FAULTS.flatMap((fault) => {
     const cells = byKind.map((list) => cell(list.find((found) => found.fault === fault)));
-    return cells.some(Boolean) ? [[fault, String(timeLimit(fault)), ...cells]] : [];
+    return cells.some(Boolean) ? [[fault, limitOf(fault), ...cells]] : [];
   });
   return [header, header.map(() => "---"), ...rows].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
 }

@@ -56,6 +56,8 @@ export interface Scenario {
   readonly wakesLate: boolean;
   /** Of a rank that comes at the limit: how far from it, in milliseconds. */
   readonly offLimit: number;
+  /** The time limit where the fault is that the rank does not come in it, in milliseconds. */
+  readonly shortMs: number;
 }
 
 /** A scenario to play, in place of the name of a case. */
@@ -86,7 +88,12 @@ function pointOf(fault: Fault, random: Random): number {
 }
 
 /** The n-th scenario of a seed: faults come in turn, everything else is random. */
-export function makeScenario(seed: number, n: number, kind: GroupKind, maxRanks: number): Scenario {
+export function makeScenario(
+  seed: number,
+  n: number,
+  kind: GroupKind,
+  { maxRanks, shortMs }: { readonly maxRanks: number; readonly shortMs: number },
+): Scenario {
   const random = new Random("scenario", seed, n);
   const faults = faultsOf(kind);
   const fault = faults[n % faults.length]!;
@@ -104,6 +111,7 @@ export function makeScenario(seed: number, n: number, kind: GroupKind, maxRanks:
     field: random.pick(point === 0 ? DISPATCH_FIELDS : COMBINE_FIELDS),
     wakesLate: random.oneIn(2),
     offLimit: random.pick([-50, -20, -5, -1, 0, 1, 5, 20, 50]),
+    shortMs,
   };
 }
 
