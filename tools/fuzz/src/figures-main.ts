@@ -18,12 +18,13 @@ function main(): void {
     allowPositionals: true,
   });
   let figures: Figures = existsSync(kept) ? JSON.parse(readFileSync(kept, "utf8")) : {};
-  for (const file of positionals) figures = collect(figures, JSON.parse(readFileSync(file, "utf8")));
   if (positionals.length > 0) {
     const head = () =>
       execFileSync("git", ["rev-parse", "--short", "HEAD"], { cwd: root, encoding: "utf8" }).trim();
-    const about = { commit: values.commit ?? head(), node: process.version, cpus: availableParallelism() };
-    figures = { ...figures, ...about };
+    const commit = values.commit ?? head();
+    for (const file of positionals)
+      figures = collect(figures, JSON.parse(readFileSync(file, "utf8")), commit);
+    figures = { ...figures, node: process.version, cpus: availableParallelism() };
     mkdirSync(dirname(kept), { recursive: true });
     writeFileSync(kept, `${JSON.stringify(figures, null, 2)}\n`);
   }

@@ -20,12 +20,14 @@ export interface FaultFigures {
 }
 
 export interface FaultGroup {
+  readonly commit: string;
   readonly seed: number;
   readonly seconds: number;
   readonly faults: readonly FaultFigures[];
 }
 
 export interface Soak {
+  readonly commit: string;
   readonly seed: number;
   readonly seconds: number;
   readonly failed: number;
@@ -40,7 +42,6 @@ export interface Soak {
 
 /** What is kept of all runs. */
 export interface Figures {
-  readonly commit?: string;
   readonly node?: string;
   readonly cpus?: number;
   readonly faults?: Readonly<Record<string, FaultGroup>>;
@@ -53,7 +54,7 @@ export interface Figures {
 
 const rounded = (value: number): number => Math.round(value * 10) / 10;
 
-function faultsOf(run: Run): Record<string, FaultGroup> {
+function faultsOf(run: Run, commit: string): Record<string, FaultGroup> {
   const { seed, groups } = run as unknown as {
     readonly seed: number;
     readonly groups: readonly {
@@ -66,6 +67,7 @@ function faultsOf(run: Run): Record<string, FaultGroup> {
     groups.map(({ group, seconds, faults }) => [
       group,
       {
+        commit,
         seed,
         seconds: rounded(seconds),
         faults: faults.map((found) =>
@@ -90,7 +92,7 @@ interface SoakRun {
   }[];
 }
 
-function soakOf(run: Run): Record<string, Soak> {
+function soakOf(run: Run, commit: string): Record<string, Soak> {
   const { group, seed, seconds, failed, ranks } = run as unknown as SoakRun;
   const grown = ({ memory }: SoakRun["ranks"][number]): number => memory.at(-1)!.rss - memory[0]!.rss;
   const [worst] = ranks.filter(({ memory }) => memory.length > 0).sort((a, b) => grown(b) - grown(a)) as [
@@ -105,24 +107,28 @@ function soakOf(run: Run): Record<string, Soak> {
   const { rounds, verified } = worst.rounds;
   return {
     [group]: {
-      ...{ seed, seconds, failed, ranks: ranks.length },
+      ...{ commit, seed, seconds, failed, ranks: ranks.length },
       ...{ rounds, verified, cycles: worst.cycles, memory },
     },
   };
 }
 
-/** Adds a run to what is kept; an earlier one of the same kind gives way. */
-export function collect(figures: Figures, run: Run): Figures {
+/**
+ * Adds a run to what is kept; an earlier one of the same kind gives way.
+ *
+ * @param commit what was run
+ */
+export function collect(figures: Figures, run: Run, commit: string): Figures {
   switch (run.tool) {
     case "faults":
-      return { ...figures, faults: { ...figures.faults, ...faultsOf(run) } };
+      return { ...figures, faults: { ...figures.faults, ...faultsOf(run, commit) } };
     case "soak":
-      return { ...figures, soak: { ...figures.soak, ...soakOf(run) } };
+      return { ...figures, soak: { ...figures.soak, ...soakOf(run, commit) } };
     case "surface":
     case "frames":
     case "strangers":
     case "native":
-      return { ...figures, [run.tool]: { ...run, seconds: rounded(run.seconds as number) } };
+      return { ...figures, [run.tool]: { commit, ...run, seconds: rounded(run.seconds as number) } };
     default:
       throw new Error(`"${run.tool}" is no tool whose figures are kept`);
   }
