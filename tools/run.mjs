@@ -97,7 +97,7 @@ const tasks = {
     node("tools/conformance/dist/faults/main.js");
   },
   bench: () => {
-    prepare(`${install} && ${turbo("build --filter=@moe-a2a-tools/bench")}`);
+    prepare(`${install} && ${turbo("build --filter=@moe-a2a-tools/bench --filter=@moe-a2a-tools/gpu")}`);
     node("tools/bench/dist/main.js");
   },
   soak: () => {

@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -32,4 +32,10 @@ it("refuses what it cannot measure", () => {
   const { status, stderr } = run("--backend", "tpu");
   expect(status).toBe(2);
   expect(stderr).toContain('--backend is "tpu"');
+});
+
+it.skipIf(existsSync("/dev/nvidia0"))("says that there is no GPU to measure", () => {
+  const { status, stderr } = run("--backend", "cuda", "--quick");
+  expect(status).toBe(2);
+  expect(stderr).toContain("there is nothing to time here");
 });
