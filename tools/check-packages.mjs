@@ -13,6 +13,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { USER_OPTIONS } from "./user-types.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "moe-a2a-pack-"));
@@ -126,16 +127,10 @@ function checkUserTypes() {
   }
   const imports = libraries.map((name, i) => `export * as p${i} from "@moe-a2a/${name}";\n`);
   writeFileSync(join(user, "index.ts"), imports.join(""));
-  const compilerOptions = {
-    strict: true,
-    lib: ["es2022"],
-    types: [],
-    module: "nodenext",
-    target: "es2022",
-    skipLibCheck: false,
-    noEmit: true,
-  };
-  writeFileSync(join(user, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["index.ts"] }));
+  writeFileSync(
+    join(user, "tsconfig.json"),
+    JSON.stringify({ compilerOptions: USER_OPTIONS, files: ["index.ts"] }),
+  );
   const types = run(bin("tsc"), ["-p", user]);
   report("types without @types/node", types.ok, types.output);
   const load = libraries.map((name) => `require("@moe-a2a/${name}");`).join(" ");

@@ -1,19 +1,9 @@
 // What a user does with one package: installs it alone into an empty project, and runs what its README shows.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { USER_OPTIONS } from "../user-types.mjs";
 import { programsOf, toCommonJs } from "./snippets.mjs";
 import { binOf } from "./workspace.mjs";
-
-/** Neither Node's types nor the DOM's: the packages' declarations have to do without. */
-const USER_OPTIONS = {
-  strict: true,
-  lib: ["es2022"],
-  types: [],
-  module: "nodenext",
-  target: "es2022",
-  skipLibCheck: false,
-  noEmit: true,
-};
 
 /** Wrappers of this process may have Node look for packages in more places than the project. */
 function cleanEnv(extra) {

@@ -11,13 +11,14 @@ export interface SumFigures {
   readonly hiddenSize: number;
   readonly rows: number;
   /**
-   * Microseconds per token: the whole of a combine's last step, and plain loops over the same rows, element after element
-   * and row after row.
+   * Microseconds per token: the whole of a combine's last step, and plain loops over the same rows, element after element,
+   * row after row, and written out for four rows.
    */
   readonly combine: Spread;
   readonly scalar: Spread;
   readonly scalarByRow: Spread;
-  /** Against the faster of the loops. */
+  readonly scalarOfFour: Spread;
+  /** Against the fastest of the loops. */
   readonly ratio: number;
 }
 
@@ -37,6 +38,25 @@ function scalarLoop(
     word[0] = sum;
     const b = bits[0]!;
     out[i] = (b & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : (b + 0x7fff + ((b >>> 16) & 1)) >>> 16;
+  }
+}
+
+/** The same written out for four rows, which nobody could use for another number of them. */
+class LoopOfFour {
+  readonly #words = new Float32Array(4);
+  readonly #bits = new Int32Array(this.#words.buffer);
+
+  run([r0, r1, r2, r3]: readonly Uint16Array[], out: Uint16Array): void {
+    const [words, bits] = [this.#words, this.#bits];
+    for (let i = 0; i < out.length; i++) {
+      bits[0] = r0![i]! << 16;
+      bits[1] = r1![i]! << 16;
+      bits[2] = r2![i]! << 16;
+      bits[3] = r3![i]! << 16;
+      words[0] = Math.fround(Math.fround(words[0]! + words[1]!) + words[2]!) + words[3]!;
+      const b = bits[0]!;
+      out[i] = (b & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : (b + 0x7fff + ((b >>> 16) & 1)) >>> 16;
+    }
   }
 }
 
@@ -118,13 +138,17 @@ export async function measureSum(plan: Plan): Promise<SumFigures> {
   const scalar = (): void => scalarLoop(rows, out, word, bits);
   const loops = new RowLoops();
   const scalarByRow = (): void => loops.run(rows, out);
+  const ofFour = new LoopOfFour();
+  const scalarOfFour = (): void => ofFour.run(rows, out);
 
   for (let i = 0; i < 20; i++) await once();
   timeSync(plan, scalar);
   timeSync(plan, scalarByRow);
+  timeSync(plan, scalarOfFour);
   const combineSamples: number[] = [];
   const scalarSamples: number[] = [];
   const byRowSamples: number[] = [];
+  const ofFourSamples: number[] = [];
   for (let s = 0; s < plan.samples; s++) {
     const micros: number[] = [];
     const end = performance.now() + plan.sampleMs;
@@ -132,9 +156,14 @@ export async function measureSum(plan: Plan): Promise<SumFigures> {
     combineSamples.push(spread(micros).median);
     scalarSamples.push(medianCall(plan, scalar));
     byRowSamples.push(medianCall(plan, scalarByRow));
+    ofFourSamples.push(medianCall(plan, scalarOfFour));
   }
   await Promise.all(ranks.map((a2a) => a2a.close()));
-  const [combine, plain, byRow] = [spread(combineSamples), spread(scalarSamples), spread(byRowSamples)];
-  const ratio = Math.min(plain.median, byRow.median) / combine.median;
-  return { hiddenSize: HIDDEN, rows: RANKS, combine, scalar: plain, scalarByRow: byRow, ratio };
+  const [combine, plain] = [spread(combineSamples), spread(scalarSamples)];
+  const [byRow, four] = [spread(byRowSamples), spread(ofFourSamples)];
+  const ratio = Math.min(plain.median, byRow.median, four.median) / combine.median;
+  return {
+    ...{ hiddenSize: HIDDEN, rows: RANKS, combine },
+    ...{ scalar: plain, scalarByRow: byRow, scalarOfFour: four, ratio },
+  };
 }
