@@ -111,6 +111,8 @@ struct moe_a2a_lane_layout {
   uint64_t expert_stats;
   uint64_t recv;
   uint64_t combine;
+  uint64_t dispatch_packets;
+  uint64_t combine_packets;
   uint64_t recv_counts;
   uint64_t gathered_stats;
   uint64_t entry_ranks;
@@ -120,6 +122,7 @@ struct moe_a2a_lane_layout {
   uint64_t last_tokens;
   uint64_t runs;
   uint64_t tile_counts;
+  uint64_t claims;
   uint64_t output;
 };
 
@@ -155,6 +158,13 @@ enum moe_a2a_shareable {
   MOE_A2A_SHAREABLE_IPC = 3,
 };
 
+/** How rows go over the wire; equal on all ranks. */
+enum moe_a2a_wire_form {
+  /** In packets where there are few, else as rows and flags; from values that all ranks agree on. */
+  MOE_A2A_WIRE_CHOSEN = 0,
+  MOE_A2A_WIRE_ROWS = 1,
+};
+
 struct moe_a2a_rank_options {
   uint32_t struct_size;
   int32_t rank;
@@ -169,6 +179,8 @@ struct moe_a2a_rank_options {
   int32_t ranks_on_device;
   /** enum moe_a2a_shareable: whether ranks in other processes can map this rank's window. */
   int32_t shareable;
+  /** enum moe_a2a_wire_form. */
+  int32_t wire_form;
 };
 
 /** Allocates window and private memory, loads the kernels, starts with generation 0 and all ranks active. */

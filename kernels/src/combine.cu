@@ -1,7 +1,7 @@
 // Combine: this rank's results are offered in its own window; their owners read and sum them.
 #include "device/copy.cuh"
+#include "device/results.cuh"
 #include "device/sum.cuh"
-#include "device/wait.cuh"
 #include "kernels.hpp"
 
 namespace moe_a2a {
@@ -36,80 +36,22 @@ __device__ void copyIn(const CombineParams &p, CombineShared &sh, int ticket) {
   }
 }
 
-// What this rank says about the round, its generation aside.
-__device__ void prepareMessage(const CombineParams &p, uint32_t *said) {
-  if (threadIdx.x != 0) return;
-  said[kWordHiddenSize] = p.hiddenSize;
-  said[kWordDtype] = p.dtype;
-}
-
-__device__ __forceinline__ Packet messageOf(const CombineParams &p, const BlockState &block) {
-  return {
-      block.round,
-      {static_cast<uint32_t>(block.generation), static_cast<uint32_t>(p.hiddenSize), static_cast<uint32_t>(p.dtype)}};
-}
-
-// Tells all active ranks, this one too, that this rank's results may be read, which a fence of this warp has seen to.
-// That its earlier reads are over needs none: the kernels that made them are complete. One warp.
-__device__ void publish(const CombineParams &p, const BlockState &block) {
+// Keeps where an entry's result lies. Read after a barrier.
+__device__ __forceinline__ void keepRow(const CombineParams &p, CombineShared &sh, const KeptEntry &entry) {
   const PhaseParams &phase = p.phase;
-  delay(phase.delays.beforeFlag);
-  for (int peer = threadIdx.x & 31; peer < phase.ranks; peer += 32) {
-    if (!(block.active >> peer & 1)) continue;
-    storePacket(
-        reinterpret_cast<uint8_t *>(block.windows[peer]) + phase.at.combine_headers + phase.rank * kCombineHeaderBytes,
-        messageOf(p, block));
-  }
-  delay(phase.delays.afterFlag);
+  if (entry.j == 0) sh.counts[entry.index] = entry.count;
+  if (entry.j >= entry.count) return;
+  const int64_t row = static_cast<int64_t>(phase.rank) * phase.maxTokens + entry.slot;
+  sh.rows[entry.index][entry.j] =
+      reinterpret_cast<const uint8_t *>(sh.block.windows[entry.rank]) + phase.at.combine + row * p.rowBytes;
 }
-
-// Waits for all peers, and compares what they said. Whole block.
-__device__ bool awaitResults(const CombineParams &p, CombineShared &sh) {
-  const Messages messages{MOE_A2A_COMBINE, p.phase.at.combine_headers, kCombineHeaderBytes, globalNanoseconds()};
-  const bool arrived =
-      awaitMessages<kCombinePackets>(p.phase, sh.block, messages, kCombineFields, -1, sh.wait, nullptr);
-  delay(p.phase.delays.afterWait);
-  return arrived;
-}
-
-// Where a token's dispatch went for one of its entries, as kept by it.
-struct KeptEntry {
-  int32_t index, j;  // token of the tile, and place in its order of k
-  uint8_t count;     // of the token's entries
-  uint8_t rank;
-  int32_t slot;
-
-  // Loads entry `item` of a tile; rows beyond the tokens there are may be looked at, and mean nothing.
-  __device__ __forceinline__ void load(const CombineParams &p, int64_t start, int item) {
-    const PhaseParams &phase = p.phase;
-    index = item / phase.maxTargets;
-    j = item - index * phase.maxTargets;
-    const int64_t token = start + index, entry = token * phase.maxTargets + j;
-    Vector<0> counted, owner;
-    Vector<2> at;
-    counted.load(phase.own + phase.at.entry_counts + token);
-    owner.load(phase.own + phase.at.entry_ranks + entry);
-    at.load(phase.own + phase.at.entry_slots + 4 * entry);
-    count = counted.v;
-    rank = owner.v;
-    slot = at.v;
-  }
-
-  __device__ __forceinline__ void keep(const CombineParams &p, CombineShared &sh) const {
-    const PhaseParams &phase = p.phase;
-    if (j == 0) sh.counts[index] = count;
-    if (j >= count) return;
-    const int64_t row = static_cast<int64_t>(phase.rank) * phase.maxTokens + slot;
-    sh.rows[index][j] = reinterpret_cast<const uint8_t *>(sh.block.windows[rank]) + phase.at.combine + row * p.rowBytes;
-  }
-};
 
 // Finds the rows that a tile's tokens sum up. Whole block; read them after a barrier.
 __device__ void findRows(const CombineParams &p, CombineShared &sh, int64_t start, int count, int from) {
   for (int item = from + threadIdx.x; item < count * p.phase.maxTargets; item += kThreads) {
     KeptEntry entry;
     entry.load(p, start, item);
-    entry.keep(p, sh);
+    keepRow(p, sh, entry);
   }
 }
 
@@ -134,15 +76,6 @@ __device__ __forceinline__ void sumTile(const CombineParams &p, const CombineSha
   }
 }
 
-template <int OutDType>
-__device__ __noinline__ void spoil(const CombineParams &p, int tokens) {
-  using Out = typename Element<OutDType>::Bits;
-  const int64_t elements = static_cast<int64_t>(tokens) * p.hiddenSize;
-  for (int64_t i = threadIdx.x; i < elements; i += blockDim.x) {
-    reinterpret_cast<Out *>(p.output)[i] = Element<OutDType>::kNaN;
-  }
-}
-
 // A combine that exchanges nothing moves its messages on all the same, lest they fall behind by half of all numbers.
 // One warp.
 __device__ void advanceMessages(const CombineParams &p, const BlockState &block) {
@@ -150,25 +83,6 @@ __device__ void advanceMessages(const CombineParams &p, const BlockState &block)
     if (!(block.active >> source & 1)) continue;
     storePacket(p.phase.window + p.phase.at.combine_headers + source * kCombineHeaderBytes, messageOf(p, block));
   }
-}
-
-// Ends a block's combine, after its last read; the last block of all ends the phase, or spoils what was summed.
-template <int OutDType>
-__device__ __forceinline__ void leave(const CombineParams &p, const BlockState &block, bool arrived, bool failed,
-                                      int tokens) {
-  LaneState *lane = laneState(p.phase);
-  __syncthreads();
-  // What a reset that left this rank out let others overwrite while this block read must not pass as good.
-  const bool leftOut = arrived && threadIdx.x == kThreads - 1 && isLeftOut(p.phase, block);
-  if (leftOut) failLeftOut(p.phase, block.round, MOE_A2A_COMBINE);
-  const Last left = countLeft(&lane->exits, leftOut || failed);
-  MOE_A2A_MARK(6);
-  if (left == kNotLast) return;
-  if (threadIdx.x == 0) {
-    endPhase(p.phase, MOE_A2A_COMBINE, block, left == kLast);
-    storeRelaxedSys(&lane->round, block.round + 1);
-  }
-  if (left != kLast) spoil<OutDType>(p, tokens);
 }
 
 // Tells the peers, where there is anything to exchange. The last warp.
@@ -200,11 +114,11 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineDirectly(const 
   // The first to have begun publishes, whatever its number; the others may wait then.
   if (block.ticket == 0 && publishes && !block.blocked) publishAtOnce(p, block);
   MOE_A2A_MARK(3);
-  if (looksAhead) ahead.keep(p, sh);
+  if (looksAhead) keepRow(p, sh, ahead);
   const int tokens = min(max(block.numTokens, 0), p.rows);
   const int count = min(rows, static_cast<int>(tokens - start));
   findRows(p, sh, start, count, kThreads);
-  const bool arrived = !block.blocked && (p.phase.maxTokens == 0 || awaitResults(p, sh));
+  const bool arrived = !block.blocked && (p.phase.maxTokens == 0 || awaitResults(p, sh.block, sh.wait) == kArrived);
   MOE_A2A_MARK(4);
   __syncthreads();
   if (arrived) sumTile<DType, DType, true>(p, sh, start, count, part);
@@ -252,7 +166,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineKernel(const __
     findRows(p, sh, start, count, 0);
     if (!waited) {
       waited = true;
-      arrived = !block.blocked && (p.phase.maxTokens == 0 || awaitResults(p, sh));
+      arrived = !block.blocked && (p.phase.maxTokens == 0 || awaitResults(p, sh.block, sh.wait) == kArrived);
     }
     MOE_A2A_MARK(4);
     __syncthreads();

@@ -1,6 +1,7 @@
 // Dispatch: rows into the peers' windows, then headers that say so; then counts, statistics and padding of what
 // arrived.
-#include "device/arrival.cuh"
+#include "device/announce.cuh"
+#include "device/copy.cuh"
 #include "kernels.hpp"
 
 namespace moe_a2a {
@@ -17,43 +18,6 @@ __device__ __noinline__ void sendStats(const DispatchParams &p, const BlockState
   }
 }
 
-// What this rank says about the round to all, its generation and row counts aside.
-__device__ void prepareMessage(const DispatchParams &p, uint32_t *said) {
-  const int w = threadIdx.x;
-  if (w >= kDispatchPackets * 3) return;
-  const int q = w - kWordRowBytes;
-  said[w] = w == kWordMaxTokens            ? p.phase.maxTokens
-            : w == kWordPayloadCount       ? p.payloadCount
-            : w == kWordStatsLength        ? p.statsLength
-            : q >= 0 && q < p.payloadCount ? p.payloads[q].rowBytes
-                                           : 0;
-}
-
-// Tells all active ranks, this one too, what this rank believes about the round, and that all its rows are there, which
-// countSent() has seen to. That this rank's earlier reads are over needs no fence: the kernels that made them are
-// complete. One warp.
-__device__ void publish(const DispatchParams &p, const DispatchShared &sh) {
-  const BlockState &block = sh.block;
-  delay(p.phase.delays.beforeFlag);
-#pragma unroll 1
-  for (int item = threadIdx.x & 31; item < p.phase.ranks * kDispatchPackets; item += 32) {
-    const int peer = item / kDispatchPackets, packet = item % kDispatchPackets;
-    if (!(block.active >> peer & 1)) continue;
-    Packet message{block.round, {0, 0, 0}};
-#pragma unroll
-    for (int i = 0; i < 3; i++) {
-      const int w = packet * 3 + i;
-      message.words[i] = w == kWordCount        ? sh.totals.sent[peer]
-                         : w == kWordGeneration ? block.generation
-                                                : sh.wait.said[w];
-    }
-    storePacket(reinterpret_cast<uint8_t *>(block.windows[peer]) + headersAt(p.phase, block.round) +
-                    p.phase.rank * kDispatchHeaderBytes + packet * sizeof(Packet),
-                message);
-  }
-  delay(p.phase.delays.afterFlag);
-}
-
 // Reads what the blocks of a scan have found out together. One warp.
 __device__ __noinline__ void readTotals(const DispatchParams &p, Totals &totals) {
   LaneState *lane = laneState(p.phase);
@@ -63,24 +27,6 @@ __device__ __noinline__ void readTotals(const DispatchParams &p, Totals &totals)
   if (laneId < 3) totals.dropped[laneId] = loadRelaxedSys(&lane->dropped[laneId]);
   if (laneId == 3) totals.badEntry = loadRelaxedGpu64(&lane->badEntry);
   __syncwarp();
-}
-
-// The count or an id in device memory is wrong. One thread.
-__device__ __noinline__ void failOnArgument(const DispatchParams &p, const DispatchShared &sh, bool badCount) {
-  const BlockState &block = sh.block;
-  const uint64_t entry = ~sh.totals.badEntry;
-  fail(p.phase, block.round, MOE_A2A_DISPATCH, badCount ? MOE_A2A_FAIL_CAPACITY : MOE_A2A_FAIL_EXPERT_ID, true,
-       [&](Finding &f) {
-         f.rank = p.phase.rank;
-         if (badCount) {
-           f.value = block.numTokens;
-           f.limit = p.numTokens;
-         } else {
-           f.token = static_cast<int32_t>(entry / p.phase.topK);
-           f.k = static_cast<int32_t>(entry % p.phase.topK);
-           f.id = p.ids[entry];
-         }
-       });
 }
 
 // Publishes unless a device-side argument is wrong. One warp; true where it did.
@@ -121,11 +67,6 @@ struct Piece {
   }
 };
 
-// A count in device memory is only seen here.
-__device__ __forceinline__ bool isBadCount(const DispatchParams &p, const BlockState &block) {
-  return block.numTokens < 0 || block.numTokens > p.numTokens;
-}
-
 // What is common to all blocks that have sent: the one that completes the pieces publishes, waits, and takes what has
 // come. True in the block that did; `arrived` where all went well.
 __device__ __forceinline__ bool completeSending(const DispatchParams &p, DispatchShared &sh, uint32_t mine,
@@ -135,22 +76,13 @@ __device__ __forceinline__ bool completeSending(const DispatchParams &p, Dispatc
   MOE_A2A_MARK(5);
   const bool published = sent == kLast && finishSending(p, sh, badCount, tokens > 0);
   if (!__syncthreads_or(sent != kNotLast)) return false;
-  arrived = __syncthreads_or(published) && awaitArrival(p, sh, true);
+  arrived = __syncthreads_or(published) && awaitArrival(p, sh, true) == kArrived;
   MOE_A2A_MARK(8);
   if (!arrived) return true;
   takeCounts(p, sh);
   MOE_A2A_MARK(9);
   fillPadding(p, sh.wait.counts, 0, p.receivers);
   return true;
-}
-
-// One thread of the block that leaves last.
-__device__ __forceinline__ void endDispatch(const DispatchParams &p, const DispatchShared &sh, int tokens,
-                                            bool succeeded) {
-  LaneState *lane = laneState(p.phase);
-  endPhase(p.phase, MOE_A2A_DISPATCH, sh.block, succeeded);
-  for (int i = 0; i < 3 && p.scan; i++) lane->dropped[i] = 0;
-  lane->numTokens = tokens;
 }
 
 // Each block has the piece of its own number, which its threads can hold, or the rank has no token. This is what most
@@ -240,7 +172,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchKernel(const _
   const bool isLast = mine > 0 && completeSending(p, sh, mine, sends, failed, badCount, tokens, arrived);
   bool waited = isLast;
   while (block.ticket >= sends && block.ticket < all) {
-    if (!waited) arrived = !block.blocked && awaitArrival(p, sh, false);
+    if (!waited) arrived = !block.blocked && awaitArrival(p, sh, false) == kArrived;
     waited = true;
     if (arrived) fillPadding(p, sh.wait.counts, block.ticket - sends + 1, p.receivers);
     takeTicket(lane, block);
@@ -248,7 +180,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchKernel(const _
   Last left = !isLast ? kNotLast : arrived ? kLast : kLastAfterFailure;
   if (!oneEach) {
     __syncthreads();
-    left = countLeft(&lane->exits, waited && !arrived);
+    left = countLeft(&lane->exits, waited && !arrived, block);
   }
   if (left == kNotLast) return;
   if (threadIdx.x == 0) endDispatch(p, sh, badCount ? p.numTokens : tokens, left == kLast);

@@ -11,4 +11,8 @@ const void *dispatchFunction(bool direct);
 // Null where there is no such kernel: sums are direct in one dtype.
 const void *combineFunction(int dtype, int outDtype, bool direct);
 
+// The same for rounds whose rows go in packets; see goesInPackets() in packet_plan.hpp.
+const void *dispatchInPacketsFunction();
+const void *combineInPacketsFunction(int dtype, int outDtype);
+
 }  // namespace moe_a2a

@@ -23,6 +23,12 @@ struct Cursor {
 };
 
 }  // namespace
+
+uint64_t packetArea(const moe_a2a_config &c, uint64_t packetsPerToken) {
+  const uint64_t slots = std::min(c.max_tokens_per_rank, kPacketSlots);
+  return std::min(kPacketAreaBytes, c.ep_size * slots * packetsPerToken * kPacketBytes);
+}
+
 }  // namespace moe_a2a
 
 extern "C" int32_t moe_a2a_plan(const moe_a2a_config *config, moe_a2a_layout *layout) {
@@ -54,6 +60,9 @@ extern "C" int32_t moe_a2a_plan(const moe_a2a_config *config, moe_a2a_layout *la
     lane.expert_stats = window.take(kRoundBuffers * R * layout->stats_row_bytes);
     lane.recv = window.take(kRoundBuffers * layout->recv_buffer_bytes);
     lane.combine = window.take(R * M * config->max_combine_bytes_per_token);
+    lane.dispatch_packets =
+        window.take(packetArea(*config, packetsOf(config->max_dispatch_bytes_per_token) + MOE_A2A_MAX_PAYLOADS));
+    lane.combine_packets = window.take(packetArea(*config, packetsOf(config->max_combine_bytes_per_token)));
     lane.recv_counts = own.take(R * 4);
     lane.gathered_stats = own.take(R * layout->stats_row_bytes);
     lane.entry_ranks = own.take(M * maxTargets);
@@ -63,6 +72,7 @@ extern "C" int32_t moe_a2a_plan(const moe_a2a_config *config, moe_a2a_layout *la
     lane.last_tokens = own.take(R * 4);
     lane.runs = own.take(R * 8);
     lane.tile_counts = own.take(M * R * 8);
+    lane.claims = own.take(2 * kClaims * 8);
     lane.output = own.take(M * config->max_combine_bytes_per_token);
   }
   layout->window_bytes = window.end;

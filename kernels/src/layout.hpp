@@ -20,10 +20,20 @@ constexpr uint64_t kCombineHeaderBytes = 64;
 constexpr uint64_t kAbortRecordBytes = 4096;
 constexpr uint64_t kStateBytes = 32768;
 constexpr int kRoundBuffers = 2;
+// Packets of rows: 8 bytes of the row, and a tag of 8 bytes.
+constexpr uint64_t kPacketBytes = 16;
+constexpr uint64_t kPacketDataBytes = 8;
+constexpr int kPacketSlots = 64;
+constexpr uint64_t kPacketAreaBytes = 2097152;
+constexpr int kClaims = 1024;
 
 constexpr uint64_t alignUp(uint64_t bytes, uint64_t alignment = kRegionAlignment) {
   return (bytes + alignment - 1) / alignment * alignment;
 }
+
+// Bytes of a lane's packets of one phase in a window.
+uint64_t packetArea(const moe_a2a_config &config, uint64_t packetsPerToken);
+constexpr uint64_t packetsOf(uint64_t rowBytes) { return (rowBytes + kPacketDataBytes - 1) / kPacketDataBytes; }
 
 // Words of the control region, in bytes from its start.
 constexpr uint64_t kGenerationWord = 0;

@@ -14,6 +14,8 @@ constexpr int kMaxTile = 32;
 constexpr int kHeldVectors = 4;
 // Blocks per SM of a phase: more do not move more bytes.
 constexpr int kBlocksPerSm = 3;
+// The same of a phase in packets, whose blocks hold more in registers.
+constexpr int kPacketBlocksPerSm = 2;
 // With more tokens, looking at all their ids in each block costs more than a scan's hop through memory.
 constexpr int kMaxCounted = 512;
 
@@ -35,6 +37,23 @@ struct Placement {
 
 struct Delays {
   uint32_t beforeStores, beforeFlag, afterFlag, afterWait;
+};
+
+// Cuts something into parts of nearly equal size; the first `larger` have one more.
+struct Parts {
+  int32_t size;
+  int32_t larger;
+};
+
+// Rows that go in packets; see docs/protocol.md.
+struct PacketParams {
+  int32_t perRow;  // packets of a token's rows, or of its result
+  int32_t pieces;  // of outgoing work: the headers, then parts of rows; blocks claim them
+  Parts sent;      // of the packets of a row that is sent, one for each split
+  Parts received;
+  int32_t sendSplits;
+  int32_t receiveSplits;
+  int32_t headerLast;  // a combine's header waits for its results to be sent
 };
 
 // What both phases need.
@@ -59,12 +78,6 @@ struct PhaseParams {
   Delays delays;
 };
 
-// Cuts something into parts of nearly equal size; the first `larger` have one more.
-struct Parts {
-  int32_t size;
-  int32_t larger;
-};
-
 struct PayloadParams {
   const uint8_t *source;
   uint64_t target;  // byte offset of [ranks, maxTokens, rowBytes] in a window
@@ -72,10 +85,12 @@ struct PayloadParams {
   int32_t vectorLog2;  // width of the widest access that source, target and rows allow
   int32_t word;        // of the threads that share a token, the first that sends 4 bytes of this row; -1: all send
   Parts parts;         // of a row's vectors, one for each split
+  int32_t firstPacket; // of this row among those of a token
 };
 
 struct DispatchParams {
   PhaseParams phase;
+  PacketParams packets;
   Placement placement;
   PayloadParams payloads[MOE_A2A_MAX_PAYLOADS];
   const int32_t *ids;
@@ -99,6 +114,7 @@ struct DispatchParams {
 
 struct CombineParams {
   PhaseParams phase;
+  PacketParams packets;
   const uint8_t *expertOutput;  // null: it lies in the window
   uint8_t *output;
   int32_t hiddenSize;
@@ -112,6 +128,7 @@ struct CombineParams {
   int32_t lanesLog2;  // threads that share a token: a warp, or a block
   Parts parts;        // of a row's vectors, or elements where they are summed one by one
   int32_t rows;       // of the output
+  int32_t storesWhole;  // a packet's sums go out in one access
 };
 
 }  // namespace moe_a2a

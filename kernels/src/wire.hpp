@@ -31,6 +31,20 @@ enum CombineWord { kWordCombineGeneration, kWordHiddenSize, kWordDtype, kCombine
 constexpr int kCombinePackets = 1;
 static_assert(kCombinePackets * sizeof(Packet) <= kCombineHeaderBytes);
 
+// 8 bytes of a row with the tag of their round, stored and loaded whole.
+struct alignas(16) RowPacket {
+  uint64_t data;
+  uint64_t tag;
+};
+static_assert(sizeof(RowPacket) == kPacketBytes);
+
+// Eras go from 1 to this, so that no tag is 0, which is what new windows are full of.
+constexpr uint32_t kLastEra = 4095;
+// Does not come again before 4095 * 2^32 rounds of one generation, or 2^20 resets: packets are never wiped.
+MOE_A2A_BOTH constexpr uint64_t tagOf(int32_t generation, uint32_t era, uint32_t round) {
+  return (static_cast<uint64_t>(static_cast<uint32_t>(generation) << 12 | era) << 32) | round;
+}
+
 // A failure as a kernel finds it.
 struct Finding {
   int32_t code;  // enum moe_a2a_failure_code
@@ -92,8 +106,15 @@ struct Report {
 constexpr int kReports = 16;
 enum Dropped { kDroppedPadding, kDroppedInvalid, kDroppedInactive };
 
+// A phase in packets that has begun; cleared by the other phase of its lane.
+struct alignas(8) Together {
+  uint32_t isBegun;
+  uint32_t left;  // blocks
+};
+
 struct LaneState {
   uint32_t round;      // of the next dispatch, or of the combine after a dispatch
+  uint32_t era;        // grows when round numbers wrap; see tagOf()
   uint32_t completed;  // last phase that succeeded: 2 * round + phase
   int32_t numTokens;   // L of the last dispatch
   // Progress of the phase that runs; 0 between phases.
@@ -103,6 +124,7 @@ struct LaneState {
   uint32_t admitted;
   uint64_t done;      // pieces of outgoing work, and blocks that failed in the upper half
   uint64_t exits;     // blocks, and those that failed in the upper half
+  Together together[2];
   uint64_t badEntry;  // ~(token * topK + k) of the first bad id; 0: none
   Report reports[kReports];
 };

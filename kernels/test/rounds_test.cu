@@ -4,6 +4,8 @@
 #ifdef MOE_A2A_TRACE
 extern "C" int moe_a2a_trace_dispatch(long long *clocks);
 extern "C" int moe_a2a_trace_combine(long long *clocks);
+extern "C" int moe_a2a_trace_dispatch_packets(long long *clocks);
+extern "C" int moe_a2a_trace_combine_packets(long long *clocks);
 #endif
 
 namespace {
@@ -11,7 +13,7 @@ namespace {
 struct Options {
   int ranks = 2, experts = 16, topK = 4, capacity = 64, hidden = 64, extra = 7, stats = 3, rounds = 50, seed = 1,
       kind = 0, slotsBy = 0, splits = 0, tile = 0, blocks = 0, deviceCount = 0, time = 0, lanes = 1, tokens = -1,
-      delays = 0;
+      delays = 0, wire = 0;
 };
 
 struct Inputs {
@@ -199,15 +201,18 @@ void verify(World &w, const Options &o, const std::vector<Inputs> &in, int m, in
 }
 
 void correctness(const Options &o, int devices) {
-  World w(o.ranks, o.experts, o.topK, o.capacity, o.hidden, o.extra, o.stats, devices, o.lanes);
+  World w(o.ranks, o.experts, o.topK, o.capacity, o.hidden, o.extra, o.stats, devices, o.lanes, 1, 5000, o.wire);
   std::mt19937 random(static_cast<unsigned>(o.seed));
   for (int round = 0; round < o.rounds; round++) {
     const int lane = 0;
     const int m = random() % 6 == 0 ? 0 : static_cast<int>(random() % (o.capacity + 1));
     const bool inPlace = random() % 2, onDevice = o.deviceCount || random() % 4 == 0;
+    // Rounds with statistics do not go in packets.
+    Options said = o;
+    if (random() % 2) said.stats = 0;
     std::vector<Inputs> in;
     for (int r = 0; r < o.ranks; r++) {
-      in.push_back(randomInputs(o, m, random));
+      in.push_back(randomInputs(said, m, random));
       RankMemory &mem = w.ranks[r];
       if (o.delays) {
         moe_a2a_delays d{};
@@ -227,20 +232,20 @@ void correctness(const Options &o, int devices) {
     }
     // In another order each round: no rank may depend on who comes first.
     for (int i = 0; i < o.ranks; i++)
-      enqueueDispatch(w, o, (i + round) % o.ranks, lane, m, in[(i + round) % o.ranks].tokens, onDevice);
+      enqueueDispatch(w, said, (i + round) % o.ranks, lane, m, in[(i + round) % o.ranks].tokens, onDevice);
     for (int i = 0; i < o.ranks; i++) {
       const int r = (i * 3 + round) % o.ranks == i ? i : i;
       enqueueExperts(w, o, r, lane, m, inPlace);
       enqueueCombine(w, o, r, lane, inPlace);
     }
     for (RankMemory &mem : w.ranks) CHECK_A2A(moe_a2a_drain(mem.rank));
-    verify(w, o, in, m, lane, round);
+    verify(w, said, in, m, lane, round);
     if (failures > 20) break;
   }
 }
 
 void timing(const Options &o, int devices) {
-  World w(o.ranks, o.experts, o.topK, o.capacity, o.hidden, 0, 0, devices, 1, 0);
+  World w(o.ranks, o.experts, o.topK, o.capacity, o.hidden, 0, 0, devices, 1, 0, 500, o.wire);
   std::mt19937 random(5);
   const int T = o.tokens < 0 ? o.capacity : o.tokens, m = o.capacity;
   Options plain = o;
@@ -291,7 +296,12 @@ void timing(const Options &o, int devices) {
       float ms = 0;
       CHECK_A2A(moe_a2a_event_elapsed(mem.device, starts[r], ends[r], &ms));
       if (moe_a2a_has_failed(mem.rank)) {
-        std::printf("rank %d failed\n", r);
+        moe_a2a_phase_outcome outcome{};
+        outcome.struct_size = sizeof(outcome);
+        CHECK_A2A(moe_a2a_outcome(mem.rank, 0, 0, 0x3fffffffu, &outcome));
+        const moe_a2a_failure &f = outcome.failure;
+        std::printf("sample %d: rank %d failed: code %d, found by %d, phase %d, round %x, kind %d, missing %llx, field %d\n",
+                    s, r, f.code, f.found_by, f.phase, f.round, f.kind, (unsigned long long)f.missing_mask, f.field);
         failures++;
       }
       worst = ms > worst ? ms : worst;
@@ -304,12 +314,19 @@ void timing(const Options &o, int devices) {
               samples.front(), samples.back());
 #ifdef MOE_A2A_TRACE
   for (int which = 0; which < 2; which++) {
-    long long clocks[16];
+    long long clocks[32] = {};
     CHECK_CUDA(cudaSetDevice(0));
     if (which == 0) moe_a2a_trace_dispatch(clocks);
     else moe_a2a_trace_combine(clocks);
     std::printf(which ? "  combine :" : "  dispatch:");
-    for (int i = 1; i < (which ? 7 : 11); i++) std::printf(" %lld", clocks[i] - clocks[0]);
+    for (int i = 2; i < (which ? 7 : 11); i++) std::printf(" %lld", clocks[i] - clocks[1]);
+    if (which == 0) moe_a2a_trace_dispatch_packets(clocks);
+    else moe_a2a_trace_combine_packets(clocks);
+    std::printf("; in packets:");
+    for (int b = 0; b < 32; b += 16) {
+      std::printf(b ? " | last" : "");
+      for (int i = 2; i < 11; i++) std::printf(" %lld", clocks[b + i] ? clocks[b + i] - clocks[b + 1] : 0);
+    }
     std::printf("\n");
   }
 #endif
@@ -327,7 +344,7 @@ int main(int argc, char **argv) {
       {"--kind", &o.kind},         {"--slots-by", &o.slotsBy}, {"--splits", &o.splits},
       {"--tile", &o.tile},         {"--blocks", &o.blocks},    {"--device-count", &o.deviceCount},
       {"--time", &o.time},         {"--lanes", &o.lanes},      {"--tokens", &o.tokens},
-      {"--delays", &o.delays}};
+      {"--delays", &o.delays},     {"--wire", &o.wire}};
   for (int i = 1; i + 1 < argc; i += 2) {
     bool found = false;
     for (const auto &[name, value] : known) {

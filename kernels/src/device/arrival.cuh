@@ -1,7 +1,7 @@
 // The receiving half of a dispatch: waits for the peers, and takes what they sent into private memory.
 #pragma once
 
-#include "copy.cuh"
+#include "route.cuh"
 #include "wait.cuh"
 
 namespace moe_a2a {
@@ -24,19 +24,20 @@ __device__ __forceinline__ uint64_t statsAt(const DispatchParams &p, uint32_t ro
          (static_cast<uint64_t>(bufferOf(round)) * p.phase.ranks + source) * p.phase.statsRowBytes;
 }
 
-// Waits for all peers, and compares what they said. Whole block; true where the dispatch has arrived.
-__device__ bool awaitArrival(const DispatchParams &p, DispatchShared &sh, bool reports) {
+// Waits for all peers, and compares what they said. Whole block.
+__device__ inline Waited awaitArrival(const DispatchParams &p, DispatchShared &sh, bool reports,
+                                      uint32_t patience = kForEver) {
   const uint64_t headers = headersAt(p.phase, sh.block.round);
   const Messages messages{MOE_A2A_DISPATCH, headers, kDispatchHeaderBytes, globalNanoseconds()};
   uint64_t *waitNs = reports ? laneState(p.phase)->reports[sh.block.round % kReports].waitNs : nullptr;
-  const bool arrived =
-      awaitMessages<kDispatchPackets>(p.phase, sh.block, messages, kDispatchFields, kWordCount, sh.wait, waitNs);
+  const Waited waited = awaitMessages<kDispatchPackets>(p.phase, sh.block, messages, kDispatchFields, kWordCount,
+                                                        sh.wait, waitNs, patience);
   delay(p.phase.delays.afterWait);
-  return arrived;
+  return waited;
 }
 
 // Fills slots at or past `counts` of one payload. Part `part` of `parts`.
-__device__ void fillSlots(const DispatchParams &p, const int32_t *counts, int q, int part, int parts) {
+__device__ inline void fillSlots(const DispatchParams &p, const int32_t *counts, int q, int part, int parts) {
   const PayloadParams &payload = p.payloads[q];
   const bool isIds = q == p.idPayload;
   const int64_t step = static_cast<int64_t>(parts) * kThreads;
@@ -54,7 +55,7 @@ __device__ void fillSlots(const DispatchParams &p, const int32_t *counts, int q,
   }
 }
 
-__device__ void fillPadding(const DispatchParams &p, const int32_t *counts, int part, int parts) {
+__device__ inline void fillPadding(const DispatchParams &p, const int32_t *counts, int part, int parts) {
 #pragma unroll 1
   for (int q = 0; q < p.payloadCount; q++) {
     if (q == p.idPayload || p.fillPadding) fillSlots(p, counts, q, part, parts);
@@ -63,7 +64,7 @@ __device__ void fillPadding(const DispatchParams &p, const int32_t *counts, int 
 
 // Takes counts and statistics into private memory, where no peer writes, and reports. The caller may write to the
 // counts that it is shown, so the combine has its own. Whole block.
-__device__ void takeCounts(const DispatchParams &p, const DispatchShared &sh) {
+__device__ inline void takeCounts(const DispatchParams &p, const DispatchShared &sh) {
   const PhaseParams &phase = p.phase;
   Report &report = laneState(phase)->reports[sh.block.round % kReports];
   auto *recvCounts = reinterpret_cast<int32_t *>(phase.own + phase.at.recv_counts);
@@ -103,7 +104,7 @@ __device__ void takeCounts(const DispatchParams &p, const DispatchShared &sh) {
 }
 
 // Makes a failed dispatch look like an empty round. Whole block.
-__device__ __noinline__ void spoil(const DispatchParams &p, DispatchShared &sh) {
+__device__ __noinline__ inline void spoil(const DispatchParams &p, DispatchShared &sh) {
   const PhaseParams &phase = p.phase;
   auto *recvCounts = reinterpret_cast<int32_t *>(phase.own + phase.at.recv_counts);
   auto *keptCounts = reinterpret_cast<int32_t *>(phase.own + phase.at.last_tokens);

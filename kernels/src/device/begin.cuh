@@ -10,12 +10,14 @@ namespace moe_a2a {
 struct BlockState {
   uint64_t windows[MOE_A2A_MAX_RANKS];
   uint64_t active;
+  uint64_t tag;  // of this round's packets
   uint32_t round;
   int32_t generation;
   uint32_t ticket;
   int32_t numTokens;
   // This rank may not send: it has failed, was told so, was stopped, or was left out by a reset.
   int32_t blocked;
+  int32_t left;  // enum Last
 };
 
 constexpr uint32_t kNoTicket = 0xffffffff;
@@ -31,13 +33,6 @@ __device__ __forceinline__ void takeTicket(LaneState *lane, BlockState &block) {
   __syncthreads();
   if (threadIdx.x == 0) block.ticket = gridDim.x == 1 ? block.ticket + 1 : addRelaxedGpu(&lane->ticket, 1);
   __syncthreads();
-}
-
-// The rank may not send. One thread.
-__device__ __noinline__ inline void refuse(const PhaseParams &p, uint32_t round, int phase, bool leftOut, int told) {
-  markPhaseFailed(laneState(p));
-  if (leftOut) failLeftOut(p, round, phase);
-  else if (told >= 0) failAsTold(p, told);
 }
 
 // A launch's parameters lie in memory that no kernel has read before. Asked for while the kernels before are still at
@@ -64,6 +59,56 @@ __device__ __forceinline__ void awaitTurn(const PhaseParams &p, BlockState &bloc
   if (p.startNextEarly) letNextKernelStart();
 }
 
+__device__ __forceinline__ int partStart(const Parts &parts, int part) {
+  return part * parts.size + min(part, parts.larger);
+}
+
+// What each lane of the first warp reads of the state that a phase depends on.
+enum StateWord {
+  kReadTicket,
+  kReadRound,
+  kReadGeneration,
+  kReadWindowGeneration,
+  kReadAlarm,
+  kReadFailed,
+  kReadStopped,
+  kReadActiveLow,
+  kReadActiveHigh,
+  kReadTokens,
+  kReadCompleted,
+  kReadEra,
+};
+
+// Something is not as it is where all goes well: whether this rank may not send. The first warp.
+__device__ __noinline__ inline bool mayNotSend(const PhaseParams &p, int phase, uint32_t word, BlockState &block) {
+  const auto from = [&](int source) { return __shfl_sync(0xffffffff, word, source); };
+  uint32_t round = from(kReadRound), era = from(kReadEra);
+  // A block that begins late may find that the first one has ended the phase, as far as the state of the lane goes.
+  fenceGpu();
+  const uint32_t begun = loadRelaxedGpu(&laneState(p)->together[phase].isBegun);
+  const uint32_t own = phase == MOE_A2A_COMBINE ? round - 1 : round;
+  const bool isLate = __shfl_sync(0xffffffff, begun, 0) && from(kReadCompleted) == phaseNumber(own, phase);
+  if (isLate && own != round && round == 0) era = era == 1 ? kLastEra : era - 1;
+  if (isLate) round = own;
+  const uint32_t number = phaseNumber(round, phase);
+  const auto generation = static_cast<int32_t>(from(kReadGeneration));
+  const uint64_t active = from(kReadActiveLow) | static_cast<uint64_t>(from(kReadActiveHigh)) << 32;
+  // The lane's phase before this one has failed, perhaps without any failure of the rank: it was stopped in between.
+  const bool broken = !isLate && from(kReadCompleted) != number - 1;
+  const bool leftOut = generation != static_cast<int32_t>(from(kReadWindowGeneration));
+  const bool stopped = from(kReadFailed) || from(kReadStopped) == kStopAll;
+  const int told = from(kReadAlarm) && !leftOut ? findVerdict(p, active, generation, number) : -1;
+  const bool may = !stopped && !leftOut && told < 0 && !broken;
+  if (threadIdx.x == 0) {
+    block.round = round;
+    block.tag = tagOf(generation, era, round);
+    if (!may) markPhaseFailed(laneState(p));
+    if (leftOut) failLeftOut(p, round, phase);
+    else if (told >= 0) failAsTold(p, told, number);
+  }
+  return !may;
+}
+
 // Reads what a phase depends on, takes the first ticket (`Ordered`; else blocks have theirs by number), and finds out
 // whether this rank may send at all. Whole block.
 template <bool Ordered>
@@ -81,37 +126,38 @@ __device__ __forceinline__ void beginPhase(const PhaseParams &p, int phase, cons
     }
     // One load, in which each lane reads another word.
     const auto *active32 = reinterpret_cast<const int32_t *>(&state->active);
-    const int32_t *address = thread == 1    ? reinterpret_cast<const int32_t *>(&lane->round)
-                             : thread == 2  ? &state->generation
-                             : thread == 3  ? controlWord(p, kGenerationWord)
-                             : thread == 4  ? controlWord(p, kAlarmWord)
-                             : thread == 5  ? &state->failed
-                             : thread == 6  ? &state->stopped
-                             : thread == 7  ? active32
-                             : thread == 8  ? active32 + 1
-                             : thread == 10 ? reinterpret_cast<const int32_t *>(&lane->completed)
-                             : tokenCount   ? tokenCount
-                                            : active32;
+    const int32_t *address = thread == kReadRound              ? reinterpret_cast<const int32_t *>(&lane->round)
+                             : thread == kReadGeneration       ? &state->generation
+                             : thread == kReadWindowGeneration ? controlWord(p, kGenerationWord)
+                             : thread == kReadAlarm            ? controlWord(p, kAlarmWord)
+                             : thread == kReadFailed           ? &state->failed
+                             : thread == kReadStopped          ? &state->stopped
+                             : thread == kReadActiveLow        ? active32
+                             : thread == kReadActiveHigh       ? active32 + 1
+                             : thread == kReadCompleted ? reinterpret_cast<const int32_t *>(&lane->completed)
+                             : thread == kReadEra       ? reinterpret_cast<const int32_t *>(&lane->era)
+                             : tokenCount               ? tokenCount
+                                                        : active32;
     uint32_t word = loadRelaxedSys(address);
-    if (thread == 9 && !tokenCount) word = numTokens;
-    if (thread == 0) word = first;
-    const auto from = [&](int source) { return __shfl_sync(0xffffffff, word, source); };
-    const uint32_t ticket = from(0), round = from(1), alarm = from(4), failed = from(5), stopped = from(6);
-    const int32_t generation = from(2), windowGeneration = from(3);
-    const uint64_t active = from(7) | static_cast<uint64_t>(from(8)) << 32;
-    const int32_t count = from(9);
-    // The lane's phase before this one has failed, perhaps without any failure of the rank: it was stopped in between.
-    const bool broken = from(10) != phaseNumber(round, phase) - 1;
-    const bool leftOut = generation != windowGeneration;
-    const int told = alarm && !leftOut ? findVerdict(p, active, generation, phaseNumber(round, phase)) : -1;
+    if (thread == kReadTokens && !tokenCount) word = numTokens;
+    const uint32_t round = __shfl_sync(0xffffffff, word, kReadRound),
+                   generation = __shfl_sync(0xffffffff, word, kReadGeneration);
+    const bool isFine = thread == kReadWindowGeneration                    ? word == generation
+                        : thread == kReadAlarm || thread == kReadFailed    ? word == 0
+                        : thread == kReadStopped                           ? word != kStopAll
+                        : thread == kReadCompleted                         ? word == phaseNumber(round, phase) - 1
+                                                                           : true;
+    if (thread == kReadRound) block.round = word;
+    if (thread == kReadGeneration) block.generation = word;
+    if (thread == kReadActiveLow) reinterpret_cast<uint32_t *>(&block.active)[0] = word;
+    if (thread == kReadActiveHigh) reinterpret_cast<uint32_t *>(&block.active)[1] = word;
+    if (thread == kReadTokens) block.numTokens = word;
+    if (thread == kReadEra) block.tag = tagOf(generation, word, round);
+    const bool blocked = !__all_sync(0xffffffff, isFine) && mayNotSend(p, phase, word, block);
     if (thread == 0) {
-      block.ticket = ticket;
-      block.round = round;
-      block.generation = generation;
-      block.active = active;
-      block.numTokens = count;
-      block.blocked = failed || stopped == kStopAll || leftOut || told >= 0 || broken;
-      if (block.blocked) refuse(p, round, phase, leftOut, told);
+      block.ticket = first;
+      block.blocked = blocked;
+      if (blockIdx.x == 0) lane->together[1 - phase] = {0, 0};
     }
   }
   __syncthreads();
@@ -144,22 +190,20 @@ __device__ __forceinline__ Last countSent(uint64_t *counter, uint32_t amount, ui
 }
 
 // Counts a block that leaves, after a barrier; tells the one that leaves last. Whole block.
-__device__ __forceinline__ Last countLeft(uint64_t *counter, bool failed) {
+__device__ __forceinline__ Last countLeft(uint64_t *counter, bool failed, BlockState &block) {
   // Lest what the last block spoils comes before what this one has stored.
   if (threadIdx.x == 0 && gridDim.x > 1) fenceGpu();
   const bool blockFailed = __syncthreads_or(failed);
-  if (gridDim.x == 1) return !blockFailed ? threadIdx.x == 0 ? kLast : kNotLast : kLastAfterFailure;
-  bool last = false, anyFailed = false;
+  if (gridDim.x == 1) return blockFailed ? kLastAfterFailure : kLast;
   if (threadIdx.x == 0) {
     const uint64_t mine = 1 + (blockFailed ? kOneFailed : 0);
     const uint64_t sum = addRelaxedGpu64(counter, mine) + mine;
-    last = static_cast<uint32_t>(sum) == gridDim.x;
-    anyFailed = last && sum >> 32 != 0;
-    if (anyFailed) fenceGpu();
+    const bool last = static_cast<uint32_t>(sum) == gridDim.x;
+    block.left = !last ? kNotLast : sum >> 32 ? kLastAfterFailure : kLast;
+    if (block.left == kLastAfterFailure) fenceGpu();
   }
-  if (__syncthreads_or(anyFailed)) return kLastAfterFailure;
-  // Where all went well, only one thread of the last block has something left to do.
-  return last ? kLast : kNotLast;
+  __syncthreads();
+  return static_cast<Last>(block.left);
 }
 
 // True where a reset has left this rank out meanwhile: what it has read must not pass as good.

@@ -58,10 +58,6 @@ __device__ __forceinline__ void fanOutAny(int log2, const uint8_t *row, Place pl
   }
 }
 
-__device__ __forceinline__ int partStart(const Parts &parts, int part) {
-  return part * parts.size + min(part, parts.larger);
-}
-
 // One part of a token's rows, as a thread sends it. The longest row goes in 16-byte vectors where it can; words of
 // short rows that fit next to it (host: PayloadParams::word) go in the same breath.
 class TokenRows {

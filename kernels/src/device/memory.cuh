@@ -25,6 +25,11 @@ __device__ __forceinline__ void storeReleaseSys(T *p, uint32_t v) {
   static_assert(sizeof(T) == 4);
   asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
 }
+__device__ __forceinline__ uint32_t loadRelaxedGpu(const uint32_t *p) {
+  uint32_t v;
+  asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+  return v;
+}
 __device__ __forceinline__ uint64_t loadRelaxedGpu64(const uint64_t *p) {
   uint64_t v;
   asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
@@ -43,6 +48,14 @@ __device__ __forceinline__ uint32_t addRelaxedGpu(uint32_t *p, uint32_t v) {
   asm volatile("atom.add.relaxed.gpu.global.u32 %0, [%1], %2;" : "=r"(old) : "l"(p), "r"(v) : "memory");
   return old;
 }
+__device__ __forceinline__ void addReleaseGpu(uint32_t *p, uint32_t v) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
+__device__ __forceinline__ uint32_t loadAcquireGpu(const uint32_t *p) {
+  uint32_t v;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+  return v;
+}
 // Whole 16 bytes at once, as the memory model grants for .b128 alone. What is read later is ordered after it.
 __device__ __forceinline__ Packet loadPacket(const uint8_t *p) {
   uint64_t low, high;
@@ -58,6 +71,30 @@ __device__ __forceinline__ void storePacket(uint8_t *p, const Packet &packet) {
   const uint64_t high = packet.words[1] | static_cast<uint64_t>(packet.words[2]) << 32;
   asm volatile("{ .reg .b128 v; mov.b128 v, {%1, %2}; st.relaxed.sys.global.b128 [%0], v; }" ::"l"(p), "l"(low),
                "l"(high)
+               : "memory");
+}
+// A look at it, which orders nothing.
+__device__ __forceinline__ Packet peekPacket(const uint8_t *p) {
+  uint64_t low, high;
+  asm volatile("{ .reg .b128 v; ld.relaxed.sys.global.b128 v, [%2]; mov.b128 {%0, %1}, v; }"
+               : "=l"(low), "=l"(high)
+               : "l"(p)
+               : "memory");
+  return {static_cast<uint32_t>(low),
+          {static_cast<uint32_t>(low >> 32), static_cast<uint32_t>(high), static_cast<uint32_t>(high >> 32)}};
+}
+// The same for a packet of a row, which vouches for itself alone: nothing is ordered after it.
+__device__ __forceinline__ RowPacket loadRowPacket(const uint8_t *p) {
+  RowPacket packet;
+  asm volatile("{ .reg .b128 v; ld.relaxed.sys.global.b128 v, [%2]; mov.b128 {%0, %1}, v; }"
+               : "=l"(packet.data), "=l"(packet.tag)
+               : "l"(p)
+               : "memory");
+  return packet;
+}
+__device__ __forceinline__ void storeRowPacket(uint8_t *p, uint64_t data, uint64_t tag) {
+  asm volatile("{ .reg .b128 v; mov.b128 v, {%1, %2}; st.relaxed.sys.global.b128 [%0], v; }" ::"l"(p), "l"(data),
+               "l"(tag)
                : "memory");
 }
 __device__ __forceinline__ void fenceSys() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }

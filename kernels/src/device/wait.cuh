@@ -7,6 +7,8 @@ namespace moe_a2a {
 
 constexpr int kMaxWords = kDispatchPackets * 3;
 constexpr int kLooksPerTurn = 8;
+// Looks for what is about to come.
+constexpr int kSoon = 64;
 
 // What a block that waits keeps in shared memory.
 struct WaitState {
@@ -16,6 +18,10 @@ struct WaitState {
   uint32_t differing;
   int32_t goesOn;
 };
+
+// What has come of waiting.
+enum Waited { kFailed, kArrived, kNotYet };
+constexpr int kForEver = 0;
 
 // The messages of one phase in this rank's window.
 struct Messages {
@@ -68,6 +74,23 @@ __device__ inline uint64_t findGone(const PhaseParams &p, uint64_t missing, int 
   return lost ? lost : gone;
 }
 
+// A word that changes when something happens meanwhile; there are kWatched of them.
+constexpr int kWatched = 4;
+class Eye {
+ public:
+  __device__ __forceinline__ Eye(const PhaseParams &p, const BlockState &block, int watched)
+      : word_(watched == 0   ? controlWord(p, kAlarmWord)
+              : watched == 1 ? &rankState(p)->failed
+              : watched == 2 ? &rankState(p)->stopped
+                             : controlWord(p, kGenerationWord)),
+        quiet_(watched == 3 ? block.generation : 0) {}
+  __device__ __forceinline__ bool sees() const { return loadRelaxedSys(word_) != quiet_; }
+
+ private:
+  const int32_t *word_;
+  uint32_t quiet_;
+};
+
 // Those of `ranks` from which not all packets are here, even now. One warp.
 template <int Packets>
 __device__ uint64_t stillMissing(const PhaseParams &p, const BlockState &block, const Messages &m, uint64_t ranks) {
@@ -83,13 +106,19 @@ __device__ uint64_t stillMissing(const PhaseParams &p, const BlockState &block, 
   return maskOf(missing[0], missing[1]);
 }
 
-// Something happened, or the time is up: fails the phase, or finds that it can wait on. One warp; `missing` is 0 where
-// all are here.
-template <int Packets>
-__device__ __noinline__ bool goesOn(const PhaseParams &p, const BlockState &block, const Messages &m,
-                                    uint64_t missing) {
+// Ranks that are missed because they have left, or are late.
+struct Suspects {
+  uint64_t ranks;
+  int kind;  // enum moe_a2a_missing_kind
+};
+
+// Something happened, or the time is up, while ranks are missing (or none is any more): false where the phase has failed.
+// Suspects are looked for once more before they are blamed. One warp.
+__device__ __noinline__ inline bool investigate(const PhaseParams &p, const BlockState &block, const Messages &m,
+                                                uint64_t missing, Suspects &suspects) {
   const RankState *state = rankState(p);
   const int laneId = threadIdx.x & 31;
+  suspects = {0, MOE_A2A_TIMEOUT};
   const auto failed = loadRelaxedSys(&state->failed), stopped = loadRelaxedSys(&state->stopped);
   // One lane's look decides, so that the warp stays together.
   const unsigned raised = __shfl_sync(0xffffffff, (failed || stopped ? 1 : 0) | (isLeftOut(p, block) ? 4 : 0), 0);
@@ -98,28 +127,38 @@ __device__ __noinline__ bool goesOn(const PhaseParams &p, const BlockState &bloc
     return false;
   }
   // Who has left comes first, then once more what it may have told or sent before.
-  int kind = MOE_A2A_TIMEOUT;
-  uint64_t culprits = missing ? findGone(p, missing, &kind) : 0;
+  if (missing) suspects.ranks = findGone(p, missing, &suspects.kind);
   const bool late = __shfl_sync(0xffffffff, globalNanoseconds() - m.start > p.timeoutNs, 0);
   const int told = findVerdict(p, block.active, block.generation, phaseNumber(block.round, m.phase));
   if (told >= 0) {
-    if (laneId == 0) failAsTold(p, told);
+    if (laneId == 0) failAsTold(p, told, phaseNumber(block.round, m.phase));
     return false;
   }
   if (missing == 0) return true;
   if (raised) return false;
-  if (culprits == 0 && late) {
-    culprits = missing;
-    kind = MOE_A2A_TIMEOUT;
-  }
-  if (culprits) culprits = stillMissing<Packets>(p, block, m, culprits);
-  if (culprits == 0) return true;
-  if (laneId == 0) {
-    fail(p, block.round, m.phase, MOE_A2A_FAIL_MISSING, true, [&](Finding &f) {
-      f.missingMask = culprits;
-      f.kind = kind;
-    });
-  }
+  if (suspects.ranks == 0 && late) suspects = {missing, MOE_A2A_TIMEOUT};
+  return true;
+}
+
+// Fails the phase because of ranks that are missing. One warp.
+__device__ __noinline__ inline void blame(const PhaseParams &p, const BlockState &block, const Messages &m,
+                                          const Suspects &culprits) {
+  if ((threadIdx.x & 31) != 0) return;
+  fail(p, block.round, m.phase, MOE_A2A_FAIL_MISSING, true, [&](Finding &f) {
+    f.missingMask = culprits.ranks;
+    f.kind = culprits.kind;
+  });
+}
+
+// Whether it is worth waiting on for the headers of `missing`; 0 where all are here. One warp.
+template <int Packets>
+__device__ __noinline__ bool goesOn(const PhaseParams &p, const BlockState &block, const Messages &m,
+                                    uint64_t missing) {
+  Suspects suspects;
+  if (!investigate(p, block, m, missing, suspects)) return false;
+  if (suspects.ranks) suspects.ranks = stillMissing<Packets>(p, block, m, suspects.ranks);
+  if (suspects.ranks == 0) return true;
+  blame(p, block, m, suspects);
   return false;
 }
 
@@ -170,9 +209,11 @@ __device__ __noinline__ uint32_t differenceOf(const Packet &got, uint32_t round,
 
 // Waits until the messages of all active ranks are here and agree with what this rank said, or the phase has failed.
 // Whole block; `countWord` is the word with the row count, or -1. `waitNs` takes how long each rank was waited for.
+// kNotYet after `patience` turns, if that is not 0.
 template <int Packets, int Fields>
-__device__ bool awaitMessages(const PhaseParams &p, const BlockState &block, const Messages &m,
-                              const Field (&fields)[Fields], int countWord, WaitState &wait, uint64_t *waitNs) {
+__device__ Waited awaitMessages(const PhaseParams &p, const BlockState &block, const Messages &m,
+                                const Field (&fields)[Fields], int countWord, WaitState &wait, uint64_t *waitNs,
+                                uint32_t patience) {
   const int thread = threadIdx.x;
   const int items = p.ranks * Packets;
   constexpr int kItems = (MOE_A2A_MAX_RANKS * Packets + kThreads - 1) / kThreads;
@@ -189,12 +230,8 @@ __device__ bool awaitMessages(const PhaseParams &p, const BlockState &block, con
   }
   __syncthreads();
   // Lanes of the last warp keep an eye on what may happen meanwhile, with one load.
-  const int watched = thread - (kThreads - 4);
-  const int32_t *eye = watched == 0   ? controlWord(p, kAlarmWord)
-                       : watched == 1 ? &rankState(p)->failed
-                       : watched == 2 ? &rankState(p)->stopped
-                                      : controlWord(p, kGenerationWord);
-  const uint32_t quiet = watched == 3 ? block.generation : 0;
+  const int watched = thread - (kThreads - kWatched);
+  const Eye eye(p, block, watched);
   uint32_t differing = 0, turns = 0;
   while (true) {
     bool waits, raised = false;
@@ -222,7 +259,7 @@ __device__ bool awaitMessages(const PhaseParams &p, const BlockState &block, con
       }
       if (!__any_sync(0xffffffff, waits)) break;
     }
-    if (watched >= 0) raised = loadRelaxedSys(eye) != quiet;
+    if (watched >= 0) raised = eye.sees();
     if (thread == kThreads - 33) raised = globalNanoseconds() - m.start > p.timeoutNs;
     // The barrier orders what any thread reads next after the packets that were acquired before it.
     const bool missing = __syncthreads_or(waits);
@@ -241,11 +278,12 @@ __device__ bool awaitMessages(const PhaseParams &p, const BlockState &block, con
         if (thread == 0) wait.goesOn = on;
       }
       __syncthreads();
-      if (!wait.goesOn) return false;
+      if (!wait.goesOn) return kFailed;
     } else if (!missing) {
-      return true;
+      return kArrived;
     }
     turns++;
+    if (turns == patience) return kNotYet;
     if (turns > 8) __nanosleep(20);
   }
   // All are here, but they disagree, or something else happened.
@@ -264,7 +302,35 @@ __device__ bool awaitMessages(const PhaseParams &p, const BlockState &block, con
     if (thread == 0) wait.goesOn = on;
   }
   __syncthreads();
-  return wait.goesOn;
+  return wait.goesOn ? kArrived : kFailed;
+}
+
+// The same where headers vouch for nothing and are about to come: true where they came soon and all is well; else it has to
+// be waited for as above. `wait.counts` are 0 before. Whole block.
+template <int Packets>
+__device__ __forceinline__ bool comesSoon(const PhaseParams &p, const BlockState &block, uint64_t headers,
+                                          uint64_t stride, int countWord, WaitState &wait, uint64_t *waitNs) {
+  const int item = threadIdx.x, source = item / Packets, packet = item - source * Packets;
+  const uint64_t start = globalNanoseconds();
+  const bool isAwaited = item < p.ranks * Packets && (block.active >> source & 1);
+  const int watched = item - (kThreads - kWatched);
+  bool isFine = p.ranks * Packets <= kThreads - kWatched;
+  if (isAwaited) {
+    const uint8_t *from = p.window + headers + source * stride + packet * sizeof(Packet);
+    Packet got{block.round - 1, {}};
+    for (int look = 0; look < kSoon && earlier(got.round, block.round); look++) got = peekPacket(from);
+    isFine &= got.round == block.round;
+#pragma unroll
+    for (int i = 0; i < 3; i++) {
+      const int w = packet * 3 + i;
+      const uint32_t expected = w == 0 ? block.generation : wait.said[w];
+      isFine &= w == countWord || got.words[i] == expected;
+      if (w == countWord) wait.counts[source] = min(max(static_cast<int32_t>(got.words[i]), 0), p.maxTokens);
+    }
+    if (waitNs && packet == 0) waitNs[source] = globalNanoseconds() - start;
+  }
+  if (watched >= 0) isFine &= !Eye(p, block, watched).sees();
+  return __syncthreads_and(isFine);
 }
 
 }  // namespace moe_a2a

@@ -3,6 +3,7 @@
 
 #include "../kernels.hpp"
 #include "../mapping.hpp"
+#include "../packet_plan.hpp"
 #include "rank.hpp"
 
 namespace moe_a2a {
@@ -102,6 +103,22 @@ void spreadWords(DispatchParams &p) {
   }
 }
 
+// Whether a phase's rows of `perRow` packets go in packets; `room` is what the plan has laid out for, per token.
+bool takesPackets(const moe_a2a_rank &rank, int slots, uint64_t perRow, uint64_t room) {
+  return rank.options.wire_form == MOE_A2A_WIRE_CHOSEN &&
+         goesInPackets(rank.config, slots, perRow, packetArea(rank.config, room));
+}
+
+// Where the packets of each payload begin among those of a token; returns how many there are.
+uint64_t countPackets(DispatchParams &p) {
+  uint64_t count = 0;
+  for (int q = 0; q < MOE_A2A_MAX_PAYLOADS; q++) {
+    p.payloads[q].firstPacket = q < p.payloadCount ? static_cast<int32_t>(std::min<uint64_t>(count, INT32_MAX)) : INT32_MAX;
+    count += packetsOf(static_cast<uint64_t>(p.payloads[q].rowBytes));
+  }
+  return count;
+}
+
 bool fitsTile(const moe_a2a_mapping &m) {
   return m.kind >= 0 && m.kind <= 2 && m.tokens_per_tile >= 0 && m.tokens_per_tile <= kMaxTile && m.splits >= 0 &&
          m.splits <= 64 && m.blocks >= 0 && m.blocks <= 65535 && m.slots_by >= 0 && m.slots_by <= 2;
@@ -186,6 +203,18 @@ int32_t moe_a2a_dispatch(moe_a2a_rank *rank, const moe_a2a_dispatch_args *d) {
   p.dropInvalid = rank->config.drop_invalid_experts;
   p.fillPadding = rank->options.fill_padding;
 
+  const auto done = [&](int32_t result) {
+    if (result == MOE_A2A_OK) rank->lanes[d->lane] = {d->max_tokens, d->num_local_tokens, true};
+    return result;
+  };
+  const uint64_t perRow = countPackets(p);
+  const uint64_t room = packetsOf(rank->config.max_dispatch_bytes_per_token) + MOE_A2A_MAX_PAYLOADS;
+  if (d->stats_length == 0 && takesPackets(*rank, d->max_tokens, perRow, room)) {
+    const int slots = rank->config.ep_size * d->max_tokens;
+    const int blocks = planPackets(p.packets, perRow, p.numTokens, slots, d->mapping, rank->maxPacketBlocks);
+    return done(launch(*rank, dispatchInPacketsFunction(), blocks, &p, d->stream, d->lane, MOE_A2A_DISPATCH));
+  }
+
   const moe_a2a_mapping m = chooseMapping(d->mapping, d->num_local_tokens, widest, rank->maxBlocks);
   p.tokensPerTile = m.tokens_per_tile;
   p.splits = m.splits;
@@ -203,9 +232,7 @@ int32_t moe_a2a_dispatch(moe_a2a_rank *rank, const moe_a2a_dispatch_args *d) {
   const int blocks = d->mapping.blocks ? d->mapping.blocks : std::max(m.blocks, p.receivers);
   const bool direct = !p.scan && !p.hasMore && p.receivers == 1 &&
                       isOneEach(p.numTokens, p.tokensPerTile, p.splits, blocks, rank->maxBlocks);
-  const int32_t result = launch(*rank, dispatchFunction(direct), blocks, &p, d->stream, d->lane, MOE_A2A_DISPATCH);
-  if (result == MOE_A2A_OK) rank->lanes[d->lane] = {d->max_tokens, d->num_local_tokens, true};
-  return result;
+  return done(launch(*rank, dispatchFunction(direct), blocks, &p, d->stream, d->lane, MOE_A2A_DISPATCH));
 }
 
 int32_t moe_a2a_combine(moe_a2a_rank *rank, const moe_a2a_combine_args *c) {
@@ -228,6 +255,24 @@ int32_t moe_a2a_combine(moe_a2a_rank *rank, const moe_a2a_combine_args *c) {
                                       (c->dtype == MOE_A2A_FLOAT32 && c->out_dtype != MOE_A2A_FLOAT32 ? 8 : 16) ==
                                   0;
   p.rows = lane.rows;
+  const auto done = [&](int32_t result) {
+    if (result == MOE_A2A_OK) rank->lanes[c->lane].dispatched = false;
+    return result;
+  };
+  const uint64_t perRow = packetsOf(static_cast<uint64_t>(p.rowBytes));
+  if (takesPackets(*rank, lane.maxTokens, perRow, packetsOf(rank->config.max_combine_bytes_per_token))) {
+    const int outPacketBytes = (c->dtype == MOE_A2A_FLOAT32 ? 2 : 4) * (c->out_dtype == MOE_A2A_FLOAT32 ? 4 : 2);
+    p.storesWhole = (c->output | static_cast<uint64_t>(outRowBytes)) % outPacketBytes == 0;
+    const int slots = rank->config.ep_size * lane.maxTokens;
+    const int blocks = planPackets(p.packets, perRow, slots, lane.rows, c->mapping, rank->maxPacketBlocks);
+    // Results in the receive buffer, say, as experts that do nothing leave them.
+    const uint64_t end = reinterpret_cast<uint64_t>(rank->window) + rank->layout.window_bytes;
+    p.packets.headerLast = p.expertOutput && c->expert_output < end &&
+                           c->expert_output + static_cast<uint64_t>(slots) * p.rowBytes >
+                               reinterpret_cast<uint64_t>(rank->window);
+    const void *kernel = combineInPacketsFunction(c->dtype, c->out_dtype);
+    return done(launch(*rank, kernel, blocks, &p, c->stream, c->lane, MOE_A2A_COMBINE));
+  }
   const moe_a2a_mapping m = chooseMapping(c->mapping, lane.rows, std::max(1, p.rowBytes), rank->maxBlocks);
   p.tokensPerTile = m.tokens_per_tile;
   p.splits = m.splits;
@@ -242,9 +287,7 @@ int32_t moe_a2a_combine(moe_a2a_rank *rank, const moe_a2a_combine_args *c) {
   const bool direct = p.copyTickets == 0 && p.vectorized && c->dtype == c->out_dtype &&
                       isOneEach(lane.rows, p.tokensPerTile, p.splits, blocks, rank->maxBlocks);
   const void *kernel = combineFunction(c->dtype, c->out_dtype, direct);
-  const int32_t result = launch(*rank, kernel, blocks, &p, c->stream, c->lane, MOE_A2A_COMBINE);
-  if (result == MOE_A2A_OK) rank->lanes[c->lane].dispatched = false;
-  return result;
+  return done(launch(*rank, kernel, blocks, &p, c->stream, c->lane, MOE_A2A_COMBINE));
 }
 
 int32_t moe_a2a_phase_event(const moe_a2a_rank *rank, int32_t lane, int32_t phase, uint64_t *event) {

@@ -30,14 +30,8 @@ Placement makePlacement(const moe_a2a_config &config) {
   return placement;
 }
 
-// Loads every kernel now, so that nothing is loaded in a round; returns the smallest number of blocks an SM holds.
-cudaError_t loadKernels(int *blocksPerSm) {
-  std::vector<const void *> kernels = {dispatchFunction(false), dispatchFunction(true)};
-  for (int in = 0; in < 3; in++) {
-    for (int out = 0; out < 3; out++) kernels.push_back(combineFunction(in, out, false));
-    kernels.push_back(combineFunction(in, in, true));
-  }
-  *blocksPerSm = kBlocksPerSm;
+// Loads kernels now, so that nothing is loaded in a round; lowers `blocksPerSm` to what an SM holds of each.
+cudaError_t loadKernels(const std::vector<const void *> &kernels, int *blocksPerSm) {
   for (const void *kernel : kernels) {
     cudaFuncAttributes attributes;
     if (const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel)) return error;
@@ -52,13 +46,24 @@ cudaError_t loadKernels(int *blocksPerSm) {
 int32_t limitBlocks(moe_a2a_rank &rank) {
   cudaDeviceProp properties;
   MOE_A2A_TRY(cudaGetDeviceProperties(&properties, rank.options.device));
-  int perSm = 1;
-  MOE_A2A_TRY(loadKernels(&perSm));
+  std::vector<const void *> kernels = {dispatchFunction(false), dispatchFunction(true)};
+  std::vector<const void *> inPackets = {dispatchInPacketsFunction()};
+  for (int in = 0; in < 3; in++) {
+    for (int out = 0; out < 3; out++) {
+      kernels.push_back(combineFunction(in, out, false));
+      inPackets.push_back(combineInPacketsFunction(in, out));
+    }
+    kernels.push_back(combineFunction(in, in, true));
+  }
+  int perSm = kBlocksPerSm, packetsPerSm = kPacketBlocksPerSm;
+  MOE_A2A_TRY(loadKernels(kernels, &perSm));
+  MOE_A2A_TRY(loadKernels(inPackets, &packetsPerSm));
   int sms = properties.multiProcessorCount;
   if (rank.options.max_sms > 0) sms = std::min(sms, rank.options.max_sms);
   // The waiting blocks of all lanes and ranks of a GPU fit it together.
   const int sharers = std::max(1, rank.options.ranks_on_device) * rank.config.rounds_in_flight;
   rank.maxBlocks = std::max(1, sms * std::max(1, perSm) / sharers);
+  rank.maxPacketBlocks = std::max(1, sms * std::max(1, packetsPerSm) / sharers);
   rank.programmaticLaunch = properties.major >= 9 && rank.options.ranks_on_device <= 1;
   return MOE_A2A_OK;
 }
@@ -140,6 +145,8 @@ int32_t moe_a2a_rank_create(const moe_a2a_config *config, const moe_a2a_rank_opt
   else if (result == MOE_A2A_OK &&
            (options->shareable < MOE_A2A_NOT_SHAREABLE || options->shareable > MOE_A2A_SHAREABLE_IPC))
     result = invalid("shareable is none of enum moe_a2a_shareable");
+  else if (result == MOE_A2A_OK && (options->wire_form < MOE_A2A_WIRE_CHOSEN || options->wire_form > MOE_A2A_WIRE_ROWS))
+    result = invalid("wire_form is none of enum moe_a2a_wire_form");
   else if (result != MOE_A2A_OK) invalid("the config is out of range");
   if (result == MOE_A2A_OK) {
     rank->placement = makePlacement(*config);

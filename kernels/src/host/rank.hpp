@@ -34,6 +34,7 @@ struct moe_a2a_rank {
   uint64_t active = 0;
   int32_t generation = 0;
   int maxBlocks = 1;
+  int maxPacketBlocks = 1;
   bool programmaticLaunch = false;
   bool connected = false;
   bool aborted = false;

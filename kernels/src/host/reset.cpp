@@ -20,6 +20,7 @@ int32_t upload(moe_a2a_rank &rank, uint64_t offset, const std::vector<uint32_t> 
 int32_t startLane(moe_a2a_rank &rank, int lane, uint32_t nextRound) {
   LaneState state{};
   state.round = nextRound;
+  state.era = 1;
   state.completed = phaseNumber(nextRound - 1, MOE_A2A_COMBINE);
   constexpr size_t head = offsetof(LaneState, reports);
   std::memcpy(rank.staging, &state, head);

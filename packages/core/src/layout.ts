@@ -16,6 +16,16 @@ export const ABORT_RECORD_BYTES = 4096;
 export const STATE_BYTES = 32_768;
 /** Copies of what a peer that is one phase ahead may already write for the next round. */
 export const ROUND_BUFFERS = 2;
+/** Bytes of a packet of a row: 8 of the row, and 8 that say whose they are. */
+export const PACKET_BYTES = 16;
+/** Bytes of the row that a packet carries. */
+export const PACKET_DATA_BYTES = 8;
+/** The most slots per rank of a round whose rows travel in packets. */
+export const PACKET_SLOTS = 64;
+/** The most bytes that a rank's packets of one phase take: with more, packets cost more than what they save. */
+export const PACKET_AREA_BYTES = 2_097_152;
+/** Pieces of outgoing work of a phase that blocks can claim. */
+export const CLAIMS = 1024;
 
 export function alignUp(bytes: number, alignment: number = REGION_ALIGNMENT): number {
   return Math.ceil(bytes / alignment) * alignment;
@@ -41,6 +51,8 @@ export interface LaneLayout {
   readonly expertStats: number;
   readonly recv: number;
   readonly combine: number;
+  readonly dispatchPackets: number;
+  readonly combinePackets: number;
   readonly recvCounts: number;
   readonly gatheredStats: number;
   readonly entryRanks: number;
@@ -50,6 +62,7 @@ export interface LaneLayout {
   readonly lastTokens: number;
   readonly runs: number;
   readonly tileCounts: number;
+  readonly claims: number;
   readonly output: number;
   /** The next two only where ranks share no memory. */
   readonly results: number | undefined;
@@ -96,6 +109,8 @@ export function layoutWorkspace(
   const { epSize: R, maxTokensPerRank: M, topK: K } = config;
   const maxTargets = Math.min(K, R);
   const statsRowBytes = config.maxExpertStats * 4;
+  const packetArea = (perToken: number): number =>
+    Math.min(PACKET_AREA_BYTES, R * Math.min(M, PACKET_SLOTS) * perToken * PACKET_BYTES);
   const recvBufferBytes = alignUp(
     R * M * config.maxDispatchBytesPerToken + LIMITS.payloads * REGION_ALIGNMENT,
   );
@@ -166,6 +181,18 @@ export function layoutWorkspace(
         R * M * config.maxCombineBytesPerToken,
         "expert output, read by its owners",
       ),
+      dispatchPackets: region(
+        "window",
+        "dispatchPackets",
+        packetArea(Math.ceil(config.maxDispatchBytesPerToken / PACKET_DATA_BYTES) + LIMITS.payloads),
+        "rows of rounds with few tokens, on a GPU",
+      ),
+      combinePackets: region(
+        "window",
+        "combinePackets",
+        packetArea(Math.ceil(config.maxCombineBytesPerToken / PACKET_DATA_BYTES)),
+        "results of rounds with few tokens, on a GPU",
+      ),
       recvCounts: region("private", "recvCounts", R * 4, "rows received from each rank"),
       gatheredStats: region(
         "private",
@@ -194,6 +221,12 @@ export function layoutWorkspace(
         "tileCounts",
         M * R * 8,
         "rows from each tile of tokens to each rank, on a GPU",
+      ),
+      claims: region(
+        "private",
+        "claims",
+        2 * CLAIMS * 8,
+        "pieces of outgoing work that blocks have taken, on a GPU",
       ),
       output: region("private", "output", M * config.maxCombineBytesPerToken, "combined rows"),
       results: sharedMemory

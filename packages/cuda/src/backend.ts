@@ -44,6 +44,8 @@ export interface CudaCreateOptions extends CreateOptions {
   readonly maxSms?: number;
   /** Number of the first round, equal on all ranks: lets tests see round numbers wrap. Default 0. */
   readonly firstRound?: number;
+  /** @internal How rows go over the wire, equal on all ranks: `rows` never in packets. */
+  readonly wireForm?: "chosen" | "rows";
   /** @internal How work is cut. */
   readonly mapping?: Mapping;
   /** @internal Shows that no order of events is relied upon. */
@@ -141,7 +143,8 @@ async function create(
   const sharing = peers.introductions.filter(({ gpu }) => gpu === uuid).length;
   const shareable = peers.areElsewhere ? SHAREABLE.yes : SHAREABLE.no;
   const padding = options.fillPadding === true ? 1 : 0;
-  const rankOptions = [rank, device, firstRound >>> 0, maxSms, padding, sharing, shareable];
+  const wireForm = options.wireForm === "rows" ? 1 : 0;
+  const rankOptions = [rank, device, firstRound >>> 0, maxSms, padding, sharing, shareable, wireForm];
   const key = peers.introductions[0]!.key;
   const id = native.makeRank(configWords(config), Uint32Array.from(rankOptions), key);
   try {

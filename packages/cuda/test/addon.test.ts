@@ -15,6 +15,8 @@ const LANE_FIELDS: readonly (keyof LaneLayout)[] = [
   "expertStats",
   "recv",
   "combine",
+  "dispatchPackets",
+  "combinePackets",
   "recvCounts",
   "gatheredStats",
   "entryRanks",
@@ -24,6 +26,7 @@ const LANE_FIELDS: readonly (keyof LaneLayout)[] = [
   "lastTokens",
   "runs",
   "tileCounts",
+  "claims",
   "output",
 ];
 

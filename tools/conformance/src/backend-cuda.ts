@@ -11,7 +11,7 @@ import type { CudaCreateOptions, CudaMoeAllToAll, Graph } from "@moe-a2a/cuda";
 import type { BackendUnderTest } from "./backends.js";
 
 /** Options of `create` that only tests of the CUDA backend use. */
-export type CudaTestOptions = Pick<CudaCreateOptions, "mapping" | "delays" | "maxSms">;
+export type CudaTestOptions = Pick<CudaCreateOptions, "mapping" | "delays" | "maxSms" | "wireForm">;
 
 /** How work is cut; see `struct moe_a2a_mapping` in the C header. */
 export type Mapping = NonNullable<CudaTestOptions["mapping"]>;

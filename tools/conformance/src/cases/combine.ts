@@ -146,14 +146,25 @@ const identity: RankCase = (() => {
   const ranks = 3;
   const hidden = 12;
   const payloads = [{ dtype: "bfloat16", n: hidden }] as const;
-  const { config, round } = setUp({ ranks, tokens: 5, topK: 4, hidden, payloads });
+  const { config, round } = setUp({ ranks, tokens: 90, topK: 4, hidden, payloads });
+  // Rows of the next round may come to lie over these, in another order: few tokens and many take turns.
+  const rounds = [
+    [5, 0, 3],
+    each(ranks, 5),
+    [0, 1, 0],
+    [90, 90, 0],
+    [1, 2, 64],
+    each(ranks, 90),
+    [64, 0, 0],
+    [90, 1, 7],
+  ];
   return {
     name: "combine: received rows offered as they are",
     ranks,
     config,
     async run(context) {
       const a2a = await context.create();
-      for (const [turn, counts] of [[5, 0, 3], each(ranks, 5), [0, 1, 0]].entries()) {
+      for (const [turn, counts] of rounds.entries()) {
         const made = context.round(turn, round(counts));
         const flight = await context.launch(a2a, made);
         await flight.arrive();

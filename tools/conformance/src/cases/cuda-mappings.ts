@@ -1,4 +1,4 @@
-import type { Delays, Mapping } from "../backend-cuda.js";
+import type { CudaTestOptions, Delays, Mapping } from "../backend-cuda.js";
 import type { Context, RankCase } from "../case.js";
 import type { RoundSpec } from "../round.js";
 import { each, type Setup, setUp, vary } from "./common.js";
@@ -9,7 +9,7 @@ const needs = { cuda: true } as const;
 function mapped(
   name: string,
   setup: Setup,
-  options: { readonly mapping?: Mapping; readonly maxSms?: number },
+  options: Pick<CudaTestOptions, "mapping" | "maxSms" | "wireForm">,
   specs: (round: ReturnType<typeof setUp>["round"]) => readonly RoundSpec[],
 ): RankCase {
   const { config, round } = setUp(setup);
@@ -61,8 +61,40 @@ const kinds = [
 
 const cut: RankCase[] = kinds.flatMap(([name, mapping]) =>
   widths.map(([width, { hidden }]) =>
-    mapped(`${name}, ${width}`, { ranks: 3, tokens: 37, topK: 3, hidden }, { mapping }, some),
+    mapped(
+      `${name}, ${width}`,
+      { ranks: 3, tokens: 37, topK: 3, hidden },
+      { mapping, wireForm: "rows" },
+      some,
+    ),
   ),
+);
+
+const packetKinds = [
+  ["rows split over 2 blocks", { splits: 2 }],
+  ["rows split over 7 blocks", { splits: 7 }],
+  ["rows split over 64 blocks", { splits: 64 }],
+  ["one block", { blocks: 1 }],
+  ["3 blocks", { blocks: 3 }],
+  ["20000 blocks", { blocks: 20_000 }],
+] as const satisfies readonly (readonly [string, Mapping])[];
+
+const inPackets: RankCase[] = packetKinds.flatMap(([name, mapping]) =>
+  widths.map(([width, { hidden }]) =>
+    mapped(`in packets, ${name}, ${width}`, { ranks: 3, tokens: 37, topK: 3, hidden }, { mapping }, some),
+  ),
+);
+
+/** Rounds in packets and others take turns on one lane: 64 slots are the most that go in packets. */
+const inTurn: RankCase = mapped(
+  "packets and rows in turn",
+  { ranks: 4, tokens: 200, experts: 12, topK: 3, hidden: 96, maxExpertStats: 2 },
+  {},
+  (round) =>
+    [1, 64, 65, 0, 2, 200, 3, 0, 64, 7].flatMap((slots, turn) => [
+      round([slots, 0, turn % 2 ? 0 : slots, Math.min(slots, 1)], { slots }),
+      round(each(4, slots), { slots, ...(turn % 3 === 0 ? { stats: 2 } : {}) }),
+    ]),
 );
 
 /** Both ways to learn a tile's first slots, with more tiles than a block has threads. */
@@ -81,7 +113,7 @@ const oversubscribed: RankCase[] = (["recount", "scan"] as const).flatMap((slots
     mapped(
       `20000 blocks on ${ranks} ranks, slots by ${slotsBy}`,
       { ranks, tokens: 600, topK: 2, hidden: 32, timeoutMs: 10_000 },
-      { mapping: { blocks: 20_000, tokensPerTile: 1, slotsBy: SLOTS_BY[slotsBy] } },
+      { mapping: { blocks: 20_000, tokensPerTile: 1, slotsBy: SLOTS_BY[slotsBy] }, wireForm: "rows" },
       (round) => [
         round(each(ranks, 600)),
         round(each(ranks, 0)),
@@ -135,4 +167,12 @@ const delayed: RankCase[] = MOMENTS.map((moment) => {
   };
 });
 
-export const cudaMappings: readonly RankCase[] = [...cut, ...slots, ...oversubscribed, fewSms, ...delayed];
+export const cudaMappings: readonly RankCase[] = [
+  ...cut,
+  ...inPackets,
+  inTurn,
+  ...slots,
+  ...oversubscribed,
+  fewSms,
+  ...delayed,
+];

@@ -1,0 +1,109 @@
+// The sending half of a dispatch, rows aside: what a rank says to its peers, and how the phase ends.
+#pragma once
+
+#include "arrival.cuh"
+
+namespace moe_a2a {
+
+// What this rank says about the round to all, its generation and row counts aside.
+__device__ inline void prepareMessage(const DispatchParams &p, uint32_t *said) {
+  const int w = threadIdx.x;
+  if (w >= kDispatchPackets * 3) return;
+  const int q = w - kWordRowBytes;
+  said[w] = w == kWordMaxTokens            ? p.phase.maxTokens
+            : w == kWordPayloadCount       ? p.payloadCount
+            : w == kWordStatsLength        ? p.statsLength
+            : q >= 0 && q < p.payloadCount ? p.payloads[q].rowBytes
+                                           : 0;
+}
+
+// Tells all active ranks, this one too, what this rank believes about the round, and that all its rows are there, which
+// countSent() has seen to. That this rank's earlier reads are over needs no fence: the kernels that made them are
+// complete. One warp.
+__device__ inline void publish(const DispatchParams &p, const DispatchShared &sh) {
+  const BlockState &block = sh.block;
+  delay(p.phase.delays.beforeFlag);
+#pragma unroll 1
+  for (int item = threadIdx.x & 31; item < p.phase.ranks * kDispatchPackets; item += 32) {
+    const int peer = item / kDispatchPackets, packet = item % kDispatchPackets;
+    if (!(block.active >> peer & 1)) continue;
+    Packet message{block.round, {0, 0, 0}};
+#pragma unroll
+    for (int i = 0; i < 3; i++) {
+      const int w = packet * 3 + i;
+      message.words[i] = w == kWordCount        ? sh.totals.sent[peer]
+                         : w == kWordGeneration ? block.generation
+                                                : sh.wait.said[w];
+    }
+    storePacket(reinterpret_cast<uint8_t *>(block.windows[peer]) + headersAt(p.phase, block.round) +
+                    p.phase.rank * kDispatchHeaderBytes + packet * sizeof(Packet),
+                message);
+  }
+  delay(p.phase.delays.afterFlag);
+}
+
+// The same where headers vouch for nothing and are few: a lane has one packet of a header to tell, of which it knows all but
+// a word and the round beforehand.
+class ShortMessage {
+ public:
+  __device__ __forceinline__ explicit ShortMessage(const DispatchParams &p, const uint32_t *said) {
+    const int item = threadIdx.x & 31;
+    peer_ = item / kDispatchPackets;
+    packet_ = item - peer_ * kDispatchPackets;
+    if (peer_ >= p.phase.ranks) return;
+#pragma unroll
+    for (int i = 0; i < 3; i++) words_[i] = said[packet_ * 3 + i];
+  }
+  static __device__ __forceinline__ bool suffices(const DispatchParams &p) { return p.phase.ranks * kDispatchPackets <= 32; }
+
+  __device__ __forceinline__ void publish(const DispatchParams &p, const DispatchShared &sh) const {
+    static_assert(kWordGeneration == 0 && kWordCount == 3);
+    const BlockState &block = sh.block;
+    delay(p.phase.delays.beforeFlag);
+    if (peer_ < p.phase.ranks && (block.active >> peer_ & 1)) {
+      const uint32_t first = packet_ == 0 ? block.generation : packet_ == 1 ? sh.totals.sent[peer_] : words_[0];
+      storePacket(reinterpret_cast<uint8_t *>(block.windows[peer_]) + headersAt(p.phase, block.round) +
+                      p.phase.rank * kDispatchHeaderBytes + packet_ * sizeof(Packet),
+                  {block.round, {first, words_[1], words_[2]}});
+    }
+    delay(p.phase.delays.afterFlag);
+  }
+
+ private:
+  int peer_, packet_;
+  uint32_t words_[3];
+};
+
+// The count or an id in device memory is wrong. One thread.
+__device__ __noinline__ inline void failOnArgument(const DispatchParams &p, const DispatchShared &sh, bool badCount) {
+  const BlockState &block = sh.block;
+  const uint64_t entry = ~sh.totals.badEntry;
+  fail(p.phase, block.round, MOE_A2A_DISPATCH, badCount ? MOE_A2A_FAIL_CAPACITY : MOE_A2A_FAIL_EXPERT_ID, true,
+       [&](Finding &f) {
+         f.rank = p.phase.rank;
+         if (badCount) {
+           f.value = block.numTokens;
+           f.limit = p.numTokens;
+         } else {
+           f.token = static_cast<int32_t>(entry / p.phase.topK);
+           f.k = static_cast<int32_t>(entry % p.phase.topK);
+           f.id = p.ids[entry];
+         }
+       });
+}
+
+// A count in device memory is only seen here.
+__device__ __forceinline__ bool isBadCount(const DispatchParams &p, const BlockState &block) {
+  return block.numTokens < 0 || block.numTokens > p.numTokens;
+}
+
+// One thread of the block that leaves last.
+__device__ __forceinline__ void endDispatch(const DispatchParams &p, const DispatchShared &sh, int tokens,
+                                            bool succeeded) {
+  LaneState *lane = laneState(p.phase);
+  endPhase(p.phase, MOE_A2A_DISPATCH, sh.block, succeeded);
+  for (int i = 0; i < 3 && p.scan; i++) lane->dropped[i] = 0;
+  lane->numTokens = tokens;
+}
+
+}  // namespace moe_a2a

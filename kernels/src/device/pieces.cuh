@@ -1,0 +1,63 @@
+// How the blocks of a phase in packets share its work, and leave. Each does the outgoing piece of its own number, and one that
+// has waited for a while does those of blocks that have not begun: so nobody waits for long while outgoing work is in no
+// running block, and yet a block asks for its rows before it knows anything else. Packets that are sent twice are the same,
+// and those of a phase come before those of the next.
+#pragma once
+
+#include "begin.cuh"
+
+namespace moe_a2a {
+
+__device__ __forceinline__ uint64_t *pieceMark(const PhaseParams &p, int phase, int piece) {
+  return reinterpret_cast<uint64_t *>(p.own + p.at.claims) + phase * kClaims + piece;
+}
+
+// Says that a running block does a piece. One thread.
+__device__ __forceinline__ void takePiece(const PhaseParams &p, const BlockState &block, int phase, int piece) {
+  storeRelaxedGpu64(pieceMark(p, phase, piece), block.tag);
+}
+
+// A piece that no block has begun, or `pieces`. Whole block.
+__device__ __noinline__ inline int findFreePiece(const PhaseParams &p, BlockState &block, int phase, int pieces) {
+  __syncthreads();
+  if (threadIdx.x == 0) block.ticket = pieces;
+  __syncthreads();
+  for (int piece = threadIdx.x; piece < pieces; piece += kThreads) {
+    if (loadRelaxedGpu64(pieceMark(p, phase, piece)) != block.tag) atomicMin(&block.ticket, piece);
+  }
+  __syncthreads();
+  return static_cast<int>(block.ticket);
+}
+
+// The first block ends the phase as far as the lane's state goes, when it has heard from all peers: that it may tell blocks
+// that begin later. One thread of it, before it waits.
+__device__ __forceinline__ void beginTogether(const PhaseParams &p, int phase) {
+  laneState(p)->together[phase].isBegun = 1;
+  fenceGpu();
+}
+
+// Waits until no other block stores anything any more. Whole block.
+__device__ __noinline__ inline void awaitOthers(const PhaseParams &p, const BlockState &block, int phase) {
+  LaneState *lane = laneState(p);
+  const uint64_t start = globalNanoseconds();
+  if (threadIdx.x == 0) {
+    // Each of them waits for as long as the time limit.
+    while (loadAcquireGpu(&lane->together[phase].left) < gridDim.x && globalNanoseconds() - start < 2 * p.timeoutNs) {
+      __nanosleep(200);
+    }
+    const uint32_t number = phaseNumber(block.round, phase);
+    if (loadRelaxedSys(&lane->completed) == number) storeRelaxedSys(&lane->completed, number - 1);
+  }
+  __syncthreads();
+}
+
+// Leaves a phase; true where it has failed for this block, which has to spoil its results then. Whole block. Nobody waits for
+// others where all went well.
+__device__ __forceinline__ bool leaveTogether(const PhaseParams &p, const BlockState &block, int phase, bool failed) {
+  const bool anyFailed = __syncthreads_or(failed);
+  if (threadIdx.x == 0) addReleaseGpu(&laneState(p)->together[phase].left, 1);
+  if (anyFailed) awaitOthers(p, block, phase);
+  return anyFailed;
+}
+
+}  // namespace moe_a2a

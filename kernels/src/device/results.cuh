@@ -1,0 +1,104 @@
+// What the ways to combine share: what a rank says to its peers, what it has kept of its dispatch, and how the phase ends.
+#pragma once
+
+#include "sum.cuh"
+#include "wait.cuh"
+
+namespace moe_a2a {
+
+// What this rank says about the round, its generation aside.
+__device__ inline void prepareMessage(const CombineParams &p, uint32_t *said) {
+  if (threadIdx.x != 0) return;
+  said[kWordHiddenSize] = p.hiddenSize;
+  said[kWordDtype] = p.dtype;
+}
+
+__device__ __forceinline__ Packet messageOf(const CombineParams &p, const BlockState &block) {
+  return {
+      block.round,
+      {static_cast<uint32_t>(block.generation), static_cast<uint32_t>(p.hiddenSize), static_cast<uint32_t>(p.dtype)}};
+}
+
+// Tells all active ranks, this one too, that this rank's results may be read, which a fence of this warp has seen to.
+// That its earlier reads are over needs none: the kernels that made them are complete. One warp.
+__device__ inline void publish(const CombineParams &p, const BlockState &block) {
+  const PhaseParams &phase = p.phase;
+  delay(phase.delays.beforeFlag);
+  for (int peer = threadIdx.x & 31; peer < phase.ranks; peer += 32) {
+    if (!(block.active >> peer & 1)) continue;
+    storePacket(
+        reinterpret_cast<uint8_t *>(block.windows[peer]) + phase.at.combine_headers + phase.rank * kCombineHeaderBytes,
+        messageOf(p, block));
+  }
+  delay(phase.delays.afterFlag);
+}
+
+// Waits for all peers, and compares what they said. Whole block.
+__device__ inline Waited awaitResults(const CombineParams &p, BlockState &block, WaitState &wait,
+                                      uint32_t patience = kForEver) {
+  const Messages messages{MOE_A2A_COMBINE, p.phase.at.combine_headers, kCombineHeaderBytes, globalNanoseconds()};
+  const Waited waited =
+      awaitMessages<kCombinePackets>(p.phase, block, messages, kCombineFields, -1, wait, nullptr, patience);
+  delay(p.phase.delays.afterWait);
+  return waited;
+}
+
+// Where a token's dispatch went for one of its entries, as kept by it.
+struct KeptEntry {
+  int32_t index, j;  // token of the tile, and place in its order of k
+  uint8_t count;     // of the token's entries
+  uint8_t rank;
+  int32_t slot;
+
+  // Loads entry `item` of a tile; rows beyond the tokens there are may be looked at, and mean nothing.
+  __device__ __forceinline__ void load(const CombineParams &p, int64_t start, int item) {
+    const PhaseParams &phase = p.phase;
+    index = item / phase.maxTargets;
+    j = item - index * phase.maxTargets;
+    const int64_t token = start + index, entry = token * phase.maxTargets + j;
+    Vector<0> counted, owner;
+    Vector<2> at;
+    counted.load(phase.own + phase.at.entry_counts + token);
+    owner.load(phase.own + phase.at.entry_ranks + entry);
+    at.load(phase.own + phase.at.entry_slots + 4 * entry);
+    count = counted.v;
+    rank = owner.v;
+    slot = at.v;
+  }
+};
+
+template <int OutDType>
+__device__ __noinline__ inline void spoil(const CombineParams &p, int tokens) {
+  using Out = typename Element<OutDType>::Bits;
+  const int64_t elements = static_cast<int64_t>(tokens) * p.hiddenSize;
+  for (int64_t i = threadIdx.x; i < elements; i += blockDim.x) {
+    reinterpret_cast<Out *>(p.output)[i] = Element<OutDType>::kNaN;
+  }
+}
+
+// One thread.
+__device__ __forceinline__ void startNextRound(LaneState *lane, const BlockState &block) {
+  storeRelaxedSys(&lane->round, block.round + 1);
+  if (block.round + 1 == 0) lane->era = lane->era % kLastEra + 1;
+}
+
+// Ends a block's combine, after its last read (`arrived`: of other windows); the last block of all ends the phase, or spoils what was summed.
+template <int OutDType>
+__device__ __forceinline__ void leave(const CombineParams &p, BlockState &block, bool arrived, bool failed,
+                                      int tokens) {
+  LaneState *lane = laneState(p.phase);
+  __syncthreads();
+  // What a reset that left this rank out let others overwrite while this block read must not pass as good.
+  const bool leftOut = arrived && threadIdx.x == kThreads - 1 && isLeftOut(p.phase, block);
+  if (leftOut) failLeftOut(p.phase, block.round, MOE_A2A_COMBINE);
+  const Last left = countLeft(&lane->exits, leftOut || failed, block);
+  MOE_A2A_MARK(6);
+  if (left == kNotLast) return;
+  if (threadIdx.x == 0) {
+    endPhase(p.phase, MOE_A2A_COMBINE, block, left == kLast);
+    startNextRound(lane, block);
+  }
+  if (left != kLast) spoil<OutDType>(p, tokens);
+}
+
+}  // namespace moe_a2a

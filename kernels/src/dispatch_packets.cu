@@ -1,0 +1,348 @@
+// Dispatch of a round with few tokens: rows go as packets into the packet areas of the ranks that they are for, their own rank
+// among them, and from there each rank takes them into its receive buffer. Headers say how many to expect, and go as soon as
+// that is known. See docs/protocol.md.
+//
+// A phase is a chain of latencies here: what the arguments alone decide is worked out before the kernels before are done.
+#include "device/announce.cuh"
+#include "device/packets.cuh"
+#include "device/pieces.cuh"
+#include "kernels.hpp"
+
+namespace moe_a2a {
+namespace {
+
+// Where 8 bytes or fewer of a token's rows lie, which go in one packet.
+struct Slice {
+  uint8_t *at;  // in row 0
+  int rowBytes;
+  Width width;
+
+  Slice() = default;
+  __device__ __forceinline__ Slice(const DispatchParams &p, int packet, bool isSource) {
+    int q = 0;
+#pragma unroll
+    for (int next = 1; next < MOE_A2A_MAX_PAYLOADS; next++) q += packet >= p.payloads[next].firstPacket;
+    const PayloadParams &payload = p.payloads[q];
+    const int offset = (packet - payload.firstPacket) * static_cast<int>(kPacketDataBytes);
+    at = (isSource ? const_cast<uint8_t *>(payload.source) : p.phase.window + payload.target) + offset;
+    rowBytes = payload.rowBytes;
+    width = Width(rowBytes - offset, isSource ? payload.vectorLog2 : __ffs(rowBytes | 8) - 1);
+  }
+  __device__ __forceinline__ uint8_t *inRow(int64_t row) const { return at + row * rowBytes; }
+};
+
+// Outgoing work: one part of one token's rows.
+struct Outgoing {
+  int token, part, first, to;
+  const uint8_t *from[kHeldPackets];
+  Width widths[kHeldPackets];
+  uint64_t data[kHeldPackets];
+
+  __device__ __forceinline__ Outgoing(const DispatchParams &p, int item) {
+    token = item / p.packets.sendSplits;
+    part = item - token * p.packets.sendSplits;
+    to = partStart(p.packets.sent, part + 1);
+    plan(p, partStart(p.packets.sent, part) + static_cast<int>(threadIdx.x));
+  }
+  __device__ __forceinline__ void plan(const DispatchParams &p, int packet) {
+    first = packet;
+#pragma unroll
+    for (int h = 0; h < kHeldPackets; h++) {
+      if (!has(h)) continue;
+      const Slice slice(p, first + h * kThreads, true);
+      from[h] = slice.inRow(token);
+      widths[h] = slice.width;
+    }
+  }
+  __device__ __forceinline__ bool has(int h) const { return first + h * kThreads < to; }
+  __device__ __forceinline__ void load() {
+#pragma unroll
+    for (int h = 0; h < kHeldPackets; h++) {
+      if (has(h)) data[h] = loadUpTo8(from[h], widths[h]);
+    }
+  }
+};
+
+// Incoming work: one part of one slot's rows. Slots that may stay empty come last.
+struct Incoming {
+  int source, slot, first, to;
+  const uint8_t *packets;
+  uint8_t *target[kHeldPackets];
+  Width widths[kHeldPackets];
+
+  __device__ __forceinline__ Incoming(const DispatchParams &p, int item) {
+    const PhaseParams &phase = p.phase;
+    const int splits = p.packets.receiveSplits, row = item / splits, part = item - row * splits;
+    slot = row / phase.ranks;
+    source = row - slot * phase.ranks;
+    to = partStart(p.packets.received, part + 1);
+    packets = phase.window + packetsAt(phase, p.packets, phase.at.dispatch_packets, source, slot);
+    plan(p, partStart(p.packets.received, part) + static_cast<int>(threadIdx.x));
+  }
+  __device__ __forceinline__ void plan(const DispatchParams &p, int packet) {
+    first = packet;
+#pragma unroll
+    for (int h = 0; h < kHeldPackets; h++) {
+      if (!has(h)) continue;
+      const Slice slice(p, first + h * kThreads, false);
+      target[h] = slice.inRow(static_cast<int64_t>(source) * p.phase.maxTokens + slot);
+      widths[h] = slice.width;
+    }
+  }
+  __device__ __forceinline__ bool has(int h) const { return first + h * kThreads < to; }
+};
+
+// Where a token's rows go: each lane knows of two ranks. One warp.
+class Targets {
+ public:
+  __device__ __forceinline__ Targets(const DispatchParams &p, const BlockState &block, const Tile &t, int token) {
+    look(p, block, t, token, 0);
+    if (p.phase.ranks > 32) look(p, block, t, token, 1);
+    else ranks_[1] = 0;
+  }
+
+  __device__ __forceinline__ void send(const BlockState &block, const Outgoing &row) const {
+#pragma unroll
+    for (int high = 0; high < 2; high++) {
+      for (uint32_t left = ranks_[high]; left; left &= left - 1) {
+        uint8_t *packets = reinterpret_cast<uint8_t *>(__shfl_sync(0xffffffff, packets_[high], __ffs(left) - 1)) +
+                           row.first * kPacketBytes;
+#pragma unroll
+        for (int h = 0; h < kHeldPackets; h++) {
+          if (row.has(h)) storeRowPacket(packets + h * kThreads * kPacketBytes, row.data[h], block.tag);
+        }
+      }
+    }
+  }
+
+  // Keeps for the combine where a token's entries went.
+  __device__ __forceinline__ void keep(const DispatchParams &p, const BlockState &block, int token) const {
+    const Entry entry = routeToken(p, block.active, laneIdOf(p, token));
+    const int count = __popc(__ballot_sync(0xffffffff, entry.owner >= 0));
+    if ((threadIdx.x & 31) == 0) (p.phase.own + p.phase.at.entry_counts)[token] = count;
+    const int low = __shfl_sync(0xffffffff, slots_[0], entry.owner & 31),
+              high = __shfl_sync(0xffffffff, slots_[1], entry.owner & 31);
+    if (entry.owner >= 0) keepEntry(p, token, entry.place, entry.owner, entry.owner < 32 ? low : high);
+  }
+
+ private:
+  __device__ __forceinline__ void look(const DispatchParams &p, const BlockState &block, const Tile &t, int token,
+                                       int high) {
+    const int rank = (threadIdx.x & 31) + 32 * high, word = token >> 5;
+    const uint32_t bit = 1u << (token & 31);
+    uint32_t tokens = 0;
+    if (rank < p.phase.ranks) {
+      tokens = t.goes[word][rank];
+      slots_[high] = __popc(tokens & (bit - 1)) + (word > 0 ? __popc(t.goes[0][rank]) : 0);
+      packets_[high] = block.windows[rank] + packetsAt(p.phase, p.packets, p.phase.at.dispatch_packets, p.phase.rank,
+                                                       slots_[high]);
+    }
+    ranks_[high] = __ballot_sync(0xffffffff, tokens & bit) & static_cast<uint32_t>(block.active >> (32 * high));
+  }
+
+  uint32_t ranks_[2];
+  int slots_[2];
+  uint64_t packets_[2];
+};
+
+// Finds out which ranks a token goes to, by one of its entries.
+__device__ __forceinline__ void lookAtEntry(const DispatchParams &p, Tile &t, int token, int k) {
+  const int32_t id = loadId(p, token, k);
+  uint32_t *word = isExpert(p.placement, id) ? &t.goes[token >> 5][ownerOf(p.placement, id)] : &t.drops[token >> 5];
+  atomicOr(word, 1u << (token & 31));
+}
+
+// Counts and publishes; a rank whose arguments are wrong tells that instead. One warp.
+__device__ __forceinline__ void announce(const DispatchParams &p, DispatchShared &sh, const ShortMessage &message,
+                                         bool badCount, int tokens) {
+  if (tokens > 0) addUp(p, sh.block.active, tokens, sh.tile, sh.totals);
+  const bool bad = badCount || sh.totals.badEntry;
+  if (!bad && ShortMessage::suffices(p)) message.publish(p, sh);
+  else if (!bad) publish(p, sh);
+  else if ((threadIdx.x & 31) == 0) failOnArgument(p, sh, badCount);
+}
+
+// Takes a row's packets from a peer into the receive buffer, unless its header says that there is no such row. One warp.
+__device__ __forceinline__ Waited receive(const Vigil<kDispatchPackets> &vigil, const BlockState &block,
+                                          const Incoming &row, const uint8_t *header, int patience) {
+  bool isKnown = false, isThere = true;
+  RowPacket held[kHeldPackets] = {};
+  const uint8_t *packets = row.packets + row.first * kPacketBytes;
+  const Waited waited = vigil.await(patience, [&]() -> uint64_t {
+    bool pending = false;
+#pragma unroll
+    for (int h = 0; h < kHeldPackets; h++) {
+      if (row.has(h) && held[h].tag != block.tag) held[h] = loadRowPacket(packets + h * kThreads * kPacketBytes);
+    }
+    if (!isKnown) {
+      const Packet said = peekPacket(header);
+      isKnown = __all_sync(0xffffffff, !earlier(said.round, block.round));
+      if (isKnown) isThere = row.slot < static_cast<int>(said.words[kWordCount % 3]);
+    }
+#pragma unroll
+    for (int h = 0; h < kHeldPackets; h++) pending |= row.has(h) && held[h].tag != block.tag;
+    return pending && isThere ? 1ull << row.source : 0;
+  });
+  if (waited != kArrived || !isThere) return waited;
+#pragma unroll
+  for (int h = 0; h < kHeldPackets; h++) {
+    if (row.has(h)) storeUpTo8(row.target[h], held[h].data, row.widths[h]);
+  }
+  return kArrived;
+}
+
+// Takes counts and a report into private memory, and fills padding: each warp has its own share of it. Whole block.
+class Taking {
+ public:
+  __device__ __forceinline__ explicit Taking(const DispatchParams &p) : perRow_(0), target_(nullptr) {
+    if (p.idPayload < 0) return;
+    const PayloadParams &ids = p.payloads[p.idPayload];
+    perRow_ = ids.rowBytes >> 2;
+    perSource_ = p.phase.maxTokens * perRow_;
+    first_ = static_cast<int>(threadIdx.x) - kFirstThread;
+    source_ = first_ < 0 || perSource_ == 0 ? 0 : first_ / perSource_;
+    target_ = reinterpret_cast<int32_t *>(p.phase.window + ids.target);
+  }
+
+  __device__ __forceinline__ void operator()(const DispatchParams &p, const DispatchShared &sh) const {
+    const int thread = threadIdx.x;
+    if (thread < 64) takeCounts(p, sh);
+    if (p.fillPadding) fillPadding(p, sh.wait.counts, 0, 1);
+    else if (first_ >= 0 && target_) fill(p, sh.wait.counts);
+  }
+
+ private:
+  static constexpr int kFirstThread = 64;
+
+  __device__ __forceinline__ void fill(const DispatchParams &p, const int32_t *counts) const {
+    for (int i = first_, source = source_; i < perSource_ * p.phase.ranks; i += kThreads - kFirstThread) {
+      if (i != first_) source = i / perSource_;
+      if (i - source * perSource_ >= counts[source] * perRow_) target_[i] = p.invalidId;
+    }
+  }
+
+  int perRow_, perSource_, first_, source_;
+  int32_t *target_;
+};
+
+__global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm) dispatchInPackets(const __grid_constant__ DispatchParams p) {
+  __shared__ DispatchShared sh;
+  BlockState &block = sh.block;
+  const PhaseParams &phase = p.phase;
+  const int thread = threadIdx.x, pieces = p.packets.pieces, items = p.numTokens * p.packets.sendSplits;
+  const int receives = phase.ranks * phase.maxTokens * p.packets.receiveSplits;
+  // The first piece is to tell the headers, where there is more than one.
+  const int firstItem = pieces == 1 ? 0 : static_cast<int>(blockIdx.x) - 1;
+  // Rows are shared out from the last block on, as the first has the headers to wait for.
+  const int firstReceived = gridDim.x - 1 - blockIdx.x;
+  prepareMessage(p, sh.wait.said);
+  if (thread < phase.ranks) sh.wait.counts[thread] = 0;
+  warmUp(p);
+  for (int word = 0; word * 32 < p.numTokens; word++) {
+    if (thread < phase.ranks) sh.tile.goes[word][thread] = 0;
+    if (thread == 0) sh.tile.drops[word] = 0;
+  }
+  Outgoing outgoing(p, max(firstItem, 0));
+  Incoming incoming(p, firstReceived);
+  // The first warp has the state of the rank to ask for.
+  const int firstEntry = (thread + kThreads - 32) % kThreads;
+  const int entryToken = firstEntry / phase.topK, entryK = firstEntry - entryToken * phase.topK;
+  const bool looksAhead = firstItem >= 0 && firstItem < items;
+  const Taking take(p);
+  __syncthreads();
+  const ShortMessage message(p, sh.wait.said);
+
+  awaitTurn(phase, block);
+  // Asked for before anything is known of the round.
+  if (looksAhead) outgoing.load();
+  if (entryToken < p.numTokens) lookAtEntry(p, sh.tile, entryToken, entryK);
+  for (int i = firstEntry + kThreads; i < p.numTokens * phase.topK; i += kThreads) {
+    lookAtEntry(p, sh.tile, i / phase.topK, i % phase.topK);
+  }
+  beginPhase<false>(phase, MOE_A2A_DISPATCH, p.tokenCount, p.numTokens, block);
+  MOE_A2A_MARK(2);
+  const bool badCount = isBadCount(p, block);
+  const int tokens = badCount ? 0 : block.numTokens;
+  if (tokens == 0) {
+    clear(sh.totals);
+    __syncthreads();
+  }
+  const uint64_t headers = headersAt(phase, block.round);
+  const Vigil<kDispatchPackets> vigil(phase, block, MOE_A2A_DISPATCH, headers, kDispatchHeaderBytes);
+  Waited waited = kFailed;
+  int piece = blockIdx.x, patience = kPatience;
+  bool isAhead = looksAhead, isPlanned = true;
+  if (thread == 0 && blockIdx.x == 0 && !block.blocked) beginTogether(phase, MOE_A2A_DISPATCH);
+  while (!block.blocked) {
+    if (piece < pieces) {
+      if (thread == 0) takePiece(phase, block, MOE_A2A_DISPATCH, piece);
+      if (thread >= kThreads - 32 && piece == 0) announce(p, sh, message, badCount, tokens);
+      const int end = piece == 0 && pieces > 1 ? 0 : items;
+      for (int item = max(0, piece - 1); item < end; item += max(1, pieces - 1)) {
+        if (!isAhead) outgoing = Outgoing(p, item);
+        if (outgoing.token >= tokens) break;
+        if (!isAhead) outgoing.load();
+        isAhead = false;
+        const Targets targets(p, block, sh.tile, outgoing.token);
+        targets.send(block, outgoing);
+        while (outgoing.first - thread + kThreads * kHeldPackets < outgoing.to) {
+          outgoing.plan(p, outgoing.first + kThreads * kHeldPackets);
+          outgoing.load();
+          targets.send(block, outgoing);
+        }
+        MOE_A2A_MARK(3);
+        if (outgoing.part == 0 && thread >= kThreads - 32) targets.keep(p, block, outgoing.token);
+      }
+      isAhead = false;
+    }
+    MOE_A2A_MARK(4);
+    waited = kArrived;
+    if (blockIdx.x == 0) {
+      if (isPlanned && comesSoon<kDispatchPackets>(phase, block, headers, kDispatchHeaderBytes, kWordCount, sh.wait,
+                                                   laneState(phase)->reports[block.round % kReports].waitNs)) {
+        waited = kArrived;
+      } else {
+        waited = awaitArrival(p, sh, true, patience);
+      }
+      MOE_A2A_MARK(5);
+      if (waited == kArrived) take(p, sh);
+    }
+    MOE_A2A_MARK(6);
+    for (int item = firstReceived; item < receives && waited == kArrived; item += gridDim.x) {
+      if (!isPlanned) incoming = Incoming(p, item);
+      isPlanned = false;
+      if (!(block.active >> incoming.source & 1)) continue;
+      const uint8_t *header = phase.window + headers + incoming.source * kDispatchHeaderBytes +
+                              kWordCount / 3 * sizeof(Packet);
+      while (incoming.first - (thread & 31) < incoming.to) {
+        waited = receive(vigil, block, incoming, header, patience);
+        if (waited != kArrived) break;
+        incoming.plan(p, incoming.first + kThreads * kHeldPackets);
+      }
+    }
+    isPlanned = false;
+    MOE_A2A_MARK(7);
+    if (!__syncthreads_or(waited == kNotYet)) break;
+    piece = findFreePiece(phase, block, MOE_A2A_DISPATCH, pieces);
+    if (piece == pieces) patience = kForEver;
+  }
+  if (blockIdx.x == 0 && thread == 0) {
+    laneState(phase)->numTokens = badCount ? p.numTokens : tokens;
+    if (waited == kArrived) storeRelaxedSys(&laneState(phase)->completed, phaseNumber(block.round, MOE_A2A_DISPATCH));
+  }
+  MOE_A2A_MARK(8);
+  if (leaveTogether(phase, block, MOE_A2A_DISPATCH, waited != kArrived)) spoil(p, sh);
+  MOE_A2A_MARK(9);
+}
+
+}  // namespace
+
+#ifdef MOE_A2A_TRACE
+extern "C" int moe_a2a_trace_dispatch_packets(long long *clocks) {
+  return cudaMemcpyFromSymbol(clocks, traceClocks, sizeof(traceClocks));
+}
+#endif
+
+const void *dispatchInPacketsFunction() { return reinterpret_cast<const void *>(dispatchInPackets); }
+
+}  // namespace moe_a2a
