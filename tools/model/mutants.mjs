@@ -19,8 +19,43 @@ export const mutants = [
     worlds: ["zombie", "zombie-3"],
   },
   { name: "form-from-count", what: "the wire form follows from the local count", worlds: ["packets-empty"] },
-  { name: "packets-not-wiped", what: "tags of packets stay after reading", worlds: ["packets-empty"] },
-  { name: "packets-survive-reset", what: "a reset leaves packets there", worlds: ["packets-reset"] },
+  { name: "tag-wraps", what: "tags of packets come again as flags do", worlds: ["packets-empty"] },
+  {
+    name: "tag-of-round-alone",
+    what: "tags of packets name the round alone",
+    worlds: ["packets-zombie"],
+  },
+  { name: "one-packet-area", what: "both phases put packets in one place", worlds: ["packets-empty"] },
+  {
+    name: "header-vouches",
+    what: "a phase is ready once the headers are here, packets or not",
+    worlds: ["packets-empty"],
+  },
+  {
+    name: "combine-hears-senders",
+    what: "a combine in packets waits for those alone that send it results",
+    worlds: ["packets-empty"],
+  },
+  {
+    name: "packets-not-missed",
+    what: "whose header is here is not missed",
+    worlds: ["packets-crash"],
+  },
+  {
+    name: "gone-before-packets",
+    what: "who left is missed before its packets are looked for once more",
+    worlds: ["packets-close"],
+  },
+  {
+    name: "waits-before-sending",
+    what: "a rank waits for others before it has sent its own packets",
+    worlds: ["packets-empty"],
+  },
+  {
+    name: "in-place-header-first",
+    what: "a combine's header goes before results that lie in the receive buffer",
+    worlds: ["in-place-3"],
+  },
   { name: "no-agreement", what: "headers are not compared", worlds: ["disagree-slots"] },
   { name: "zero-tokens-skip", what: "a rank without tokens sends nothing", worlds: ["two-ranks"] },
   {

@@ -3,6 +3,7 @@ const meanings = [
   [/!\(bad\)/, "stale read"],
   [/\bheld\[/, "rows overwritten"],
   [/\bunread(Combine)?\[/, "header overwritten"],
+  [/\bunreadPacket\[/, "packets overwritten"],
   [/\bowed\[/, "results overwritten"],
   [/\bbegun\[/, "success without having heard from all"],
   [/\bn\[l\]==.*\bgeneration\[/, "success in spite of a disagreement"],

@@ -20,11 +20,14 @@ inline choose() {
   n[l] = nextRound[AT(r, l)];
   nextRound[AT(r, l)] = n[l] + 1;
   rounds[l]--;
-  m[l] = plan[(n[l] - FIRST) % ROUNDS];
+  m[l] = PLANNED(n[l], generation[r]);
 #if DISAGREE == 1
   if
   :: r == LAST && l == 0 && n[l] == FIRST -> m[l] = 2
   :: r == LAST && l == 0 && n[l] == FIRST -> m[l] = 0
+#if PACKETS
+  :: r == LAST && l == 0 && n[l] == FIRST -> m[l] = 3
+#endif
   :: else
   fi;
 #endif
@@ -49,20 +52,9 @@ inline choose() {
 inline sendRow() {
   if
   :: IS_PEER(s) ->
-#if PACKETS
-     if
-     :: IN_PACKETS(l) ->
-        LANE(s).packet[r] = CONTENT(r, n[l], generation[r]);
-        LANE(s).packetTag[r] = WIRE(n[l]);
-        TRACE("packet of dispatch")
-     :: else ->
-#endif
-        assert(!HELD(s, l, n[l]));
-        LANE(s).recv[ROW(n[l], r)] = CONTENT(r, n[l], generation[r]);
-        TRACE("row of dispatch")
-#if PACKETS
-     fi
-#endif
+     assert(!HELD(s, l, n[l]));
+     LANE(s).recv[ROW(n[l], r)] = CONTENT(r, n[l], generation[r]);
+     TRACE("row of dispatch")
   :: else
   fi
 }
@@ -109,23 +101,86 @@ inline letGoOfBuffer() {
   counts[l] = 0
 }
 
+inline letGoOfRows() {
+  for (next : 0 .. N - 1) {
+    if
+    :: (counts[l] >> next) & 1 -> LANE(r).recv[ROW(n[l], next)] = NOTHING
+    :: else
+    fi
+  }
+  next = 0;
+  letGoOfBuffer()
+}
+
+#if PACKETS
+/* What of a phase in packets goes to whom, in any order: a bit for each header, and one for each packet. */
+#define TO_SEND_HEADERS (ALL & members[r] & (ALL - (1 << r)))
+#define TO_SEND_ROWS (stage[l] == IDLE -> (tokens[l] > 0 -> TO_SEND_HEADERS : 0) : counts[l])
+#define IS_IN_PACKETS (stage[l] == IDLE -> ROWS_IN_PACKETS(l) : RESULTS_IN_PACKETS(l))
+#define TO_SEND (TO_SEND_HEADERS | TO_SEND_ROWS << N)
+#define LEFT_TO_SEND(bit) ((toSend >> (bit)) & 1)
+
+/* A combine's header lets go of the receive buffer, so it goes last where results still lie there. */
+#ifdef MUTANT_IN_PLACE_HEADER_FIRST
+#define READS_ROWS false
+#else
+#define READS_ROWS (IN_PLACE && stage[l] == RECEIVED && toSend >> N != 0)
+#endif
+/* Whoever waits has sent all it has to send. */
+#ifdef MUTANT_WAITS_BEFORE_SENDING
+#define OTHER (1 - r)
+#define MAY_SEND_ROWS (stage[l] == RECEIVED || (DISPATCHED(l, OTHER) && \
+  (COUNT(LANE(r).header[HEADER(n[l], OTHER)]) == 0 || LANE(r).packetTag[PLACE(m[l], OTHER)] == TAG(n[l], generation[r]))))
+#else
+#define MAY_SEND_ROWS true
+#endif
+
+/* A row goes to its expert's rank, a result to its token's: as a packet that is there at once. */
+inline sendPacket() {
+  at = AREA(stage[l] == RECEIVED) + PLACE(m[l], r);
+  assert(DISAGREE || !UNREAD_PACKET(s, l, at));
+  UNREAD_PACKET(s, l, at) = true;
+  LANE(s).packet[at] = CONTENT(r, n[l], generation[r]);
+  LANE(s).packetTag[at] = TAG(n[l], generation[r]);
+  at = 0;
+  TRACE("packet");
+  toSend = toSend - (1 << (N + s));
+  if
+  :: stage[l] == RECEIVED && IN_PLACE -> lookAtRow(); assert(!bad)
+  :: else
+  fi;
+  if
+  :: stage[l] == RECEIVED && IN_PLACE && toSend >> N == 0 -> letGoOfRows()
+  :: else
+  fi
+}
+
+/* Into the receive buffer, or into the sum. */
+#define WRONG (1 << N)
+inline takePacket() {
+  at = PACKET_AT(l, s);
+  UNREAD_PACKET(r, l, at) = false;
+  if
+  :: stage[l] == DISPATCHING ->
+     assert(!HELD(r, l, n[l]));
+     LANE(r).recv[ROW(n[l], s)] = LANE(r).packet[at]
+  :: stage[l] == COMBINING && LANE(r).packet[at] != CONTENT(s, n[l], generation[r]) -> taken[l] = taken[l] | WRONG
+  :: else
+  fi;
+  taken[l] = taken[l] | (1 << s);
+  printf("rank %d: takes a packet %d, lane %d, of rank %d\n", r, n[l], l, s);
+  at = 0;
+  s = 0;
+  l = 0
+}
+#endif
+
 /* What a dispatch takes once all are here and agree. */
 inline takeDispatch() {
   s = FIRST_PEER;
   do
   :: s < N ->
      counts[l] = counts[l] | (IS_PEER(s) && COUNT(LANE(r).header[HEADER(n[l], s)]) -> 1 << s : 0);
-#if PACKETS
-     if
-     :: IN_PACKETS(l) && ((counts[l] >> s) & 1) ->
-        LANE(r).recv[ROW(n[l], s)] = LANE(r).packet[s];
-        LANE(r).packet[s] = NOTHING;
-#ifndef MUTANT_PACKETS_NOT_WIPED
-        LANE(r).packetTag[s] = NO_TAG
-#endif
-     :: else
-     fi;
-#endif
      lookAtRow();
      s = NEXT_PEER
   :: else -> break
@@ -134,14 +189,14 @@ inline takeDispatch() {
   s = 0
 }
 
-/* Results of the experts, in this rank's own window; whose rows were received, reads them. */
+/* Results of the experts, in this rank's own window, unless they are sent; whose rows were received, reads them. */
 inline offerResults() {
   s = FIRST_PEER;
   do
   :: s < N ->
      lookAtRow();
      if
-     :: (counts[l] >> s) & 1 -> LANE(r).results[s] = CONTENT(r, n[l], generation[r])
+     :: ((counts[l] >> s) & 1) && !RESULTS_IN_PACKETS(l) -> LANE(r).results[s] = CONTENT(r, n[l], generation[r])
      :: else
      fi;
      s = NEXT_PEER
@@ -149,7 +204,7 @@ inline offerResults() {
   od;
   assert(!bad);
   assert(owed[AT(r, l)] == 0);
-  owed[AT(r, l)] = counts[l]
+  owed[AT(r, l)] = (RESULTS_IN_PACKETS(l) -> 0 : counts[l])
 }
 
 /* A combine has started: headers of its dispatch are not needed any more, nor, in stream order, the rows. */
@@ -164,24 +219,29 @@ inline startCombine() {
         LANE(r).header[HEADER(n[l], s)] = NOTHING
      :: else
      fi;
-#if STREAM_ORDER
-     letGoOfRow();
-#endif
      s = NEXT_PEER
   :: else -> break
   od;
   assert(!bad);
 #if STREAM_ORDER
-  letGoOfBuffer()
+  /* Where results are pulled, they are in another place by now. */
+  if
+  :: IN_PLACE && RESULTS_IN_PACKETS(l) && counts[l] != 0
+  :: else -> letGoOfRows()
+  fi
 #endif
 }
 
-/* Results are read where their owners left them. */
+/* Results are read where their owners left them, or were taken as they came. */
 inline takeCombine() {
+#if PACKETS
+  bad = (taken[l] & WRONG) != 0;
+#endif
   s = FIRST_PEER;
   do
   :: s < N ->
-     bad = bad || (IS_PEER(s) && tokens[l] > 0 && LANE(s).results[r] != CONTENT(s, n[l], generation[r]));
+     bad = bad || (IS_PEER(s) && tokens[l] > 0 && !RESULTS_IN_PACKETS(l) &&
+                   LANE(s).results[r] != CONTENT(s, n[l], generation[r]));
      s = NEXT_PEER
   :: else -> break
   od;
@@ -201,7 +261,7 @@ inline release() {
      :: else
      fi;
      if
-     :: IS_PEER(s) && tokens[l] > 0 ->
+     :: IS_PEER(s) && tokens[l] > 0 && !RESULTS_IN_PACKETS(l) ->
         owed[AT(s, l)] = owed[AT(s, l)] & (ALL - (1 << r));
         LANE(s).results[r] = NOTHING
      :: else

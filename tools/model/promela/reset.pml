@@ -35,8 +35,14 @@ inline forget() {
     n[l] = 0;
     m[l] = 0;
     tokens[l] = 0;
-    counts[l] = 0
+    counts[l] = 0;
+#if PACKETS
+    taken[l] = 0
+#endif
   }
+#if PACKETS
+  toSend = 0;
+#endif
   l = 0;
   s = 0;
   part = 0;
@@ -71,10 +77,6 @@ inline clean() {
       LANE(r).combineHeader[s] = NOTHING;
       LANE(r).recv[s] = NOTHING;
       LANE(r).recv[N + s] = NOTHING;
-#if PACKETS && !defined(MUTANT_PACKETS_SURVIVE_RESET)
-      LANE(r).packet[s] = NOTHING;
-      LANE(r).packetTag[s] = NO_TAG;
-#endif
       UNREAD(r, s, l, 0) = false;
       UNREAD(r, s, l, 1) = false;
       unreadCombine[PAIR(r, s, l)] = false;
@@ -84,6 +86,19 @@ inline clean() {
   l = 0;
   s = 0
 }
+
+#if PACKETS
+/* Packets stay, as their tags never come again; but nobody needs those of a rank that was left out any more. */
+inline forgetPackets() {
+  for (l : 0 .. LANES - 1) {
+    for (s : 0 .. 2 * N - 1) { UNREAD_PACKET(r, l, s) = false }
+  }
+  l = 0;
+  s = 0
+}
+#else
+#define forgetPackets() skip
+#endif
 
 inline startGeneration() {
   printf("rank %d starts generation %d\n", r, next);
@@ -145,7 +160,7 @@ inline resets() {
 #endif
   fi;
   if
-  :: d_step { NOBODY_GAVE_UP -> M.cleaned = M.cleaned | BIT }
+  :: d_step { NOBODY_GAVE_UP -> M.cleaned = M.cleaned | BIT; forgetPackets() }
 #if GIVE_UPS
   :: !NOBODY_GAVE_UP -> goto resetFailed
 #endif

@@ -19,15 +19,16 @@
 #define MAY_DIE
 #endif
 
-/* A dispatch sends rows, then headers and flags; packets say themselves that they are there, so they may come last. */
+/* A dispatch sends rows, then headers and flags. Packets vouch for themselves, so with them all goes in any order. */
 #define ROWS 1
 #define HEADERS 2
 #define FLAGS 3
+#define ANY_ORDER 4
 #define SENT 0
 #ifdef MUTANT_FLAG_BEFORE_DATA
 #define ROWS_FIRST false
 #else
-#define ROWS_FIRST (!IN_PACKETS(l))
+#define ROWS_FIRST true
 #endif
 #ifdef MUTANT_VERDICT_NOT_PASSED_ON
 #define PASS_ON failAlone
@@ -45,6 +46,16 @@ inline nextPeer(first, next) {
   fi
 }
 
+/* One step each, for one rank each: Spin has no other way to choose among them. */
+#if PACKETS
+#define SENDS_HEADER(to) :: d_step { \
+    part == ANY_ORDER && LEFT_TO_SEND(to) && !READS_ROWS -> \
+    s = to; storeHeader(); storeFlag(); toSend = toSend - (1 << (to)); s = 0 }
+#define SENDS_PACKET(to) :: d_step { \
+    part == ANY_ORDER && LEFT_TO_SEND(N + to) && MAY_SEND_ROWS -> s = to; sendPacket(); s = 0 }
+#define TAKES_PACKET(k, of) :: d_step { failed[r] == NONE && TAKES(k, of) -> l = k; s = of; takePacket() }
+#endif
+
 #if LANES == 2
 #define ALL_PLAYED (stage[0] == IDLE && rounds[0] == 0 && stage[1] == IDLE && rounds[1] == 0)
 #define WAITS (stage[0] > RECEIVED || stage[1] > RECEIVED)
@@ -56,6 +67,9 @@ inline nextPeer(first, next) {
 proctype Rank(byte r) {
   byte l, s, why, part, names, number, next;
   byte stage[LANES], rounds[LANES], n[LANES], m[LANES], tokens[LANES], counts[LANES];
+#if PACKETS
+  byte taken[LANES], toSend, at;
+#endif
   bool bad;
 
   d_step {
@@ -70,6 +84,17 @@ play:
   :: atomic { failed[r] == NONE && MOVES(0) -> l = 0; goto move }
 #if LANES == 2
   :: atomic { failed[r] == NONE && MOVES(1) -> l = 1; goto move }
+#endif
+#if PACKETS
+  TAKES_PACKET(0, 0)
+  TAKES_PACKET(0, 1)
+#if N == 3
+  TAKES_PACKET(0, 2)
+#endif
+#if LANES == 2
+  TAKES_PACKET(1, 0)
+  TAKES_PACKET(1, 1)
+#endif
 #endif
 #if ABORTS
   :: atomic {
@@ -108,18 +133,39 @@ move:
               (stage[l] == RECEIVED -> combine : dispatch), n[l], l, m[l], tokens[l]);
        storing[r] = true;
        begun[AT(r, l)] = NEXT_PHASE;
+#if PACKETS
+       taken[l] = 0;
+       toSend = (IS_IN_PACKETS -> TO_SEND : 0);
+#endif
        if
        :: stage[l] == RECEIVED -> startCombine()
        :: else
        fi;
        s = FIRST_PEER;
-       part = (stage[l] == RECEIVED && m[l] == 0 -> SENT : (HAS_ROWS && ROWS_FIRST -> ROWS : HEADERS))
+       part = (stage[l] == RECEIVED && m[l] == 0 -> SENT : (HAS_ROWS && ROWS_FIRST -> ROWS : HEADERS));
+#if PACKETS
+       if
+       :: toSend != 0 -> part = ANY_ORDER; s = 0
+       :: else
+       fi
+#endif
      }
   fi;
   do
   :: d_step { part == ROWS -> sendRow(); nextPeer(ROWS, (ROWS_FIRST -> HEADERS : SENT)) }
   :: d_step { part == HEADERS -> storeHeader(); part = FLAGS }
   :: d_step { part == FLAGS -> storeFlag(); nextPeer(HEADERS, (HAS_ROWS && !ROWS_FIRST -> ROWS : SENT)) }
+#if PACKETS
+  SENDS_HEADER(0)
+  SENDS_HEADER(1)
+  SENDS_PACKET(0)
+  SENDS_PACKET(1)
+#if N == 3
+  SENDS_HEADER(2)
+  SENDS_PACKET(2)
+#endif
+  :: atomic { part == ANY_ORDER && toSend == 0 -> part = SENT; break }
+#endif
   :: part == SENT -> break
   MAY_DIE
   od;
@@ -137,6 +183,10 @@ settle:
   :: !IS_LEFT_OUT && MISSES(L) -> goto gone
 #endif
   :: !IS_LEFT_OUT && !TOLD && HERE(L)
+#if PACKETS
+  /* What was missing has come meanwhile, and is to be taken. */
+  :: !IS_LEFT_OUT && !TOLD && SENT_BY_ALL(L) && !HERE(L) -> goto play
+#endif
   fi;
   if
   :: d_step { stage[l] == DISPATCHING -> takeDispatch() }
@@ -154,6 +204,9 @@ settle:
        fi;
        assert(!bad);
        s = 0;
+#if PACKETS
+       taken[l] = 0;
+#endif
        stage[l] = (stage[l] == DISPATCHING -> RECEIVED : IDLE)
      }
   fi;
@@ -231,7 +284,8 @@ end:
 }
 
 /* Success in a phase takes that all have begun it, so nobody is two phases ahead of a rank that failed. */
-#define AHEAD(k) (a != b && failed[a] != NONE && succeeded[AT(b, k)] > succeeded[AT(a, k)] + 1 + (SLOTS == 1))
+#define AHEAD(k) (a != b && failed[a] != NONE && \
+  succeeded[AT(b, k)] > succeeded[AT(a, k)] + 1 + (SLOTS == 1 || SLOTS == 4))
 
 inline judge() {
   for (a : 0 .. N - 1) {
@@ -261,23 +315,23 @@ init {
         members[a] = ALL;
         for (b : 0 .. N * LANES - 1) {
           window[a].lane[b / N].dispatchFlag[b % N] = BEFORE(FIRST);
-          window[a].lane[b / N].combineFlag[b % N] = BEFORE(FIRST);
-#if PACKETS
-          window[a].lane[b / N].packetTag[b % N] = NO_TAG
-#endif
+          window[a].lane[b / N].combineFlag[b % N] = BEFORE(FIRST)
         }
       }
       b = 0;
       mayAbort = ABORTS;
       giveUps = GIVE_UPS
     }
-    for (a : 0 .. ROUNDS - 1) {
+    for (a : 0 .. PLANS - 1) {
       if
-#if SLOTS == 1
+#if SLOTS == 1 || SLOTS == 4
       :: plan[a] = 0
 #endif
-#if SLOTS == 2
+#if SLOTS == 2 || SLOTS == 4
       :: plan[a] = 2
+#endif
+#if SLOTS == 3 || SLOTS == 4
+      :: plan[a] = 3
 #endif
       :: plan[a] = 1
       fi

@@ -24,13 +24,16 @@
 #define TOKENS 0         /* of a rank in a round, 0: none or one; 1: one; 2: rank 0 none, others one; 3: in turn */
 #endif
 #ifndef SLOTS
-#define SLOTS 0          /* m of a round, 0: 1; 1: 0 or 1; 2: 1 or 2 */
-#endif
-#ifndef STREAM_ORDER
-#define STREAM_ORDER 0   /* 1: what a dispatch received is promised until the rank's own combine starts, in one buffer */
+#define SLOTS 0          /* m of a round, 0: 1; 1: 0 or 1; 2: 1 or 2; 3: 1 or 3; 4: 0 to 3 */
 #endif
 #ifndef PACKETS
-#define PACKETS 0        /* 1: rows of rounds with m = 1 travel as packets */
+#define PACKETS 0        /* mask of the phases that go in packets unless m is 2, 1: dispatch, 2: combine */
+#endif
+#ifndef STREAM_ORDER
+#define STREAM_ORDER PACKETS /* not 0: what a dispatch received is promised until its rank's combine starts; one buffer */
+#endif
+#ifndef IN_PLACE
+#define IN_PLACE 0       /* 1: experts leave their results in the receive buffer */
 #endif
 #ifndef ABORTS
 #define ABORTS 0         /* 1: rank 0 may call abort() once, at any time */
@@ -86,6 +89,12 @@
 #define RECV_BUFFER(round) BUFFER(round)
 #endif
 #define ROW(round, source) (RECV_BUFFER(round) * N + (source))
+#ifdef MUTANT_ONE_PACKET_AREA
+#define AREA(isCombine) 0
+#else
+#define AREA(isCombine) ((isCombine) * N)
+#endif
+#define PLACE(m, source) ((m) == 3 -> ((source) + 1) % N : (source))
 #ifdef MUTANT_SHARED_FLAGS
 #define FLAG_LANE(lane) 0
 #else
@@ -94,7 +103,8 @@
 
 /*
  * A source has one slot: more would say no more about the order of things. Where m differs, rows lie elsewhere; so whoever
- * stores one into a buffer may hit any other, and a buffer is held or free as a whole.
+ * stores one into a buffer may hit any other, and a buffer is held or free as a whole. Packets of rounds with another m lie
+ * where those of other sources did.
  */
 typedef LaneWindow {
   byte dispatchFlag[N];
@@ -104,8 +114,8 @@ typedef LaneWindow {
   byte recv[2 * N];
   byte results[N];
 #if PACKETS
-  byte packet[N];
-  byte packetTag[N];
+  byte packet[2 * N];
+  byte packetTag[2 * N];
 #endif
 };
 
@@ -133,7 +143,15 @@ bool left[N];            /* closed words and lost threads: stored after all else
 /* What a row holds: whose it is, of which round. NOTHING is what a reader leaves behind. */
 #define NOTHING 0
 #define CONTENT(source, round, generation) (1 + (source) + 3 * ((round) % 16) + 48 * (generation))
-#define NO_TAG MOD
+
+/* Of a packet: of which round it is, in full, and of which generation. 0 is none. */
+#ifdef MUTANT_TAG_WRAPS
+#define TAG(round, generation) (1 + WIRE(round) + 16 * (generation))
+#elif defined(MUTANT_TAG_OF_ROUND_ALONE)
+#define TAG(round, generation) (1 + (round) % 16)
+#else
+#define TAG(round, generation) (1 + (round) % 16 + 16 * (generation))
+#endif
 
 /* Codes of failures. PEER_TIMEOUT is MISSING where its kind is timeout, GONE where it is closed or lost. */
 #define NONE 0
@@ -156,17 +174,27 @@ byte succeeded[N * LANES];
 bool held[2 * N * LANES];        /* a receive buffer that its rank may still look at */
 bool unread[2 * N * N * LANES];  /* a header that its reader still needs */
 bool unreadCombine[N * N * LANES];
+#if PACKETS
+bool unreadPacket[2 * N * N * LANES];  /* a packet that its reader still needs */
+#endif
 byte owed[N * LANES];            /* mask of the readers of results that have yet to read them */
 bool storing[N];                 /* between its look at the generation and its last store */
 byte over;
 
 /* The environment's choices. */
-byte plan[ROUNDS];               /* m, the same on all ranks */
+#if RESET
+#define PLANS (ROUNDS + 1)
+#else
+#define PLANS ROUNDS
+#endif
+#define PLANNED(round, generation) plan[((round) - FIRST + (generation)) % PLANS]
+byte plan[PLANS];                /* m, the same on all ranks of a generation */
 bool mayAbort;
 byte giveUps;
 
 #define HELD(rank, lane, round) held[AT(rank, lane) * 2 + RECV_BUFFER(round)]
 #define PAIR(reader, writer, lane) (AT(reader, lane) * N + (writer))
+#define UNREAD_PACKET(reader, lane, at) unreadPacket[AT(reader, lane) * 2 * N + (at)]
 #define UNREAD(reader, writer, lane, round) unread[PAIR(reader, writer, lane) * 2 + BUFFER(round)]
 
 #if N == 2
