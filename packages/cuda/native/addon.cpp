@@ -30,6 +30,8 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : env_(env), waiter_(env) {
                            InstanceMethod("listen", &Addon::Listen),
                            InstanceMethod("platform", &Addon::Platform),
                            InstanceMethod("device", &Addon::Device),
+                           InstanceMethod("inspect", &Addon::Inspect),
+                           InstanceMethod("inspected", &Addon::Inspected),
                            InstanceMethod("memory", &Addon::Memory),
                            InstanceMethod("canAccessPeer", &Addon::CanAccessPeer),
                            InstanceMethod("plan", &Addon::Plan),

@@ -9,6 +9,7 @@
 #include <unordered_set>
 
 #include "arguments.hpp"
+#include "inspection.hpp"
 #include "moe_a2a.h"
 #include "process_memory.hpp"
 #include "rank.hpp"
@@ -45,6 +46,9 @@ class Addon : public Napi::Addon<Addon> {
   // What there is: platform, devices, plans.
   Napi::Value Platform(const Napi::CallbackInfo &info);
   Napi::Value Device(const Napi::CallbackInfo &info);
+  static Napi::Object describe(Napi::Env env, const moe_a2a_device_info &device);
+  Napi::Value Inspect(const Napi::CallbackInfo &info);
+  Napi::Value Inspected(const Napi::CallbackInfo &info);
   Napi::Value Memory(const Napi::CallbackInfo &info);
   Napi::Value CanAccessPeer(const Napi::CallbackInfo &info);
   Napi::Value Plan(const Napi::CallbackInfo &info);
@@ -120,6 +124,9 @@ class Addon : public Napi::Addon<Addon> {
   std::unordered_set<uint64_t> tensors_;
   std::unordered_map<uint32_t, Copy> downloads_;
   std::unique_ptr<moe_a2a_phase_outcome> outcome_;
+  // One at a time.
+  std::shared_ptr<Inspection> inspection_;
+  bool inspecting_ = false;
 };
 
 }  // namespace moe_a2a_addon

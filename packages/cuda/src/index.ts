@@ -1,4 +1,5 @@
 export { type CudaBackend, type CudaCreateOptions, cudaBackend } from "./backend.js";
+export { type GpuFact, type GpuFacts, inspectGpus, type PeerFact } from "./gpus.js";
 export type { Graph, Replay } from "./graph.js";
 export type { CudaMoeAllToAll } from "./instance.js";
 export { createStream, type DeviceStream } from "./streams.js";

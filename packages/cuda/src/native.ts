@@ -10,6 +10,29 @@ export interface Platform {
   readonly deviceError: number;
 }
 
+/** One GPU. */
+export interface NativeDevice {
+  readonly name: string;
+  readonly pciBusId: string;
+  /** Names the GPU, or the part of it, in every process of the host: ranks with the same one share it. */
+  readonly uuid: string;
+  readonly computeMajor: number;
+  readonly computeMinor: number;
+  readonly multiprocessors: number;
+  readonly totalBytes: number;
+}
+
+/** What `inspect()` found. */
+export interface NativeInspection {
+  readonly platform: Platform;
+  /** Empty where nobody says. */
+  readonly driverRelease: string;
+  /** `freeBytes` is negative where no context can be made. */
+  readonly devices: readonly (NativeDevice & { readonly freeBytes: number })[];
+  /** By GPU and peer, row by row: 1 for access, 2 for atomics. */
+  readonly peers: Uint8Array;
+}
+
 /** A rank's first failure, as the device keeps it; see `struct moe_a2a_failure`. */
 export interface NativeFailure {
   readonly code: number;
@@ -41,16 +64,10 @@ export interface Native {
   readonly interfaceVersion: number;
   listen(listener: (token: Token, error: unknown) => void): void;
   platform(): Platform;
-  device(device: number): {
-    readonly name: string;
-    readonly pciBusId: string;
-    /** Names the GPU, or the part of it, in every process of the host: ranks with the same one share it. */
-    readonly uuid: string;
-    readonly computeMajor: number;
-    readonly computeMinor: number;
-    readonly multiprocessors: number;
-    readonly totalBytes: number;
-  };
+  device(device: number): NativeDevice;
+  /** Asks for all that there is to know of the GPUs; one at a time. `inspected()` tells it, once. */
+  inspect(): Token;
+  inspected(): NativeInspection;
   memory(device: number): { readonly freeBytes: number; readonly totalBytes: number };
   canAccessPeer(device: number, peer: number): boolean;
   /** Offsets in the order of `struct moe_a2a_layout`, lanes last. Needs no GPU. */

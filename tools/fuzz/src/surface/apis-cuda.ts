@@ -13,6 +13,7 @@ export const cudaApis: readonly Api[] = cuda.cudaBackend.status().available
         createLocalGroup(1)[0]!,
         { device: 0 },
       ]),
+      plain("inspectGpus", cuda.inspectGpus, () => []),
       plain("createStream", cuda.createStream, () => [0]),
       plain("createTimer", cuda.createTimer, () => [0]),
       plain("wrap", cuda.wrap, () => [4096n, "float32", [2, 2], 0]),
