@@ -71,12 +71,14 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : env_(env), waiter_(env) {
                            InstanceMethod("pointerDevice", &Addon::PointerDevice),
                            InstanceMethod("createStream", &Addon::CreateStream),
                            InstanceMethod("destroyStream", &Addon::DestroyStream),
+                           InstanceMethod("sharedStream", &Addon::SharedStream),
                            InstanceMethod("isCapturing", &Addon::IsCapturing),
                            InstanceMethod("takeEvent", &Addon::TakeEvent),
                            InstanceMethod("giveEvent", &Addon::GiveEvent),
                            InstanceMethod("recordEvent", &Addon::RecordEvent),
                            InstanceMethod("createTimer", &Addon::CreateTimer),
                            InstanceMethod("destroyTimer", &Addon::DestroyTimer),
+                           InstanceMethod("heldTimers", &Addon::HeldTimers),
                            InstanceMethod("elapsed", &Addon::Elapsed),
                            InstanceMethod("streamWait", &Addon::StreamWait),
                            InstanceMethod("waitFor", &Addon::WaitFor),
@@ -114,6 +116,8 @@ void Addon::Leave() {
   downloads_.clear();
   for (const uint64_t address : tensors_) DevicePool::instance().give(address);
   tensors_.clear();
+  for (const auto &[timer, device] : timers_) EventPool::timers().give(device, timer);
+  timers_.clear();
 }
 
 Rank &Addon::rankOf(const Napi::CallbackInfo &info) {

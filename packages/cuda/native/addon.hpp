@@ -98,6 +98,7 @@ class Addon : public Napi::Addon<Addon> {
 
   // Streams, events, waiting and graphs.
   Napi::Value CreateStream(const Napi::CallbackInfo &info);
+  Napi::Value SharedStream(const Napi::CallbackInfo &info);
   Napi::Value DestroyStream(const Napi::CallbackInfo &info);
   Napi::Value IsCapturing(const Napi::CallbackInfo &info);
   Napi::Value TakeEvent(const Napi::CallbackInfo &info);
@@ -105,6 +106,7 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value RecordEvent(const Napi::CallbackInfo &info);
   Napi::Value CreateTimer(const Napi::CallbackInfo &info);
   Napi::Value DestroyTimer(const Napi::CallbackInfo &info);
+  Napi::Value HeldTimers(const Napi::CallbackInfo &info);
   Napi::Value Elapsed(const Napi::CallbackInfo &info);
   Napi::Value StreamWait(const Napi::CallbackInfo &info);
   Napi::Value WaitFor(const Napi::CallbackInfo &info);
@@ -122,6 +124,8 @@ class Addon : public Napi::Addon<Addon> {
   uint32_t nextRank_ = 1;
   std::unordered_map<uint32_t, std::unique_ptr<Rank>> ranks_;
   std::unordered_set<uint64_t> tensors_;
+  // By event, its device.
+  std::unordered_map<uint64_t, int32_t> timers_;
   std::unordered_map<uint32_t, Copy> downloads_;
   std::unique_ptr<moe_a2a_phase_outcome> outcome_;
   // One at a time.

@@ -157,13 +157,18 @@ export interface Native {
 
   createStream(device: number): bigint;
   destroyStream(device: number, stream: bigint): void;
+  /** The process's stream for what waits for no peer. */
+  sharedStream(device: number): bigint;
   isCapturing(device: number, stream: bigint): boolean;
   takeEvent(device: number): bigint;
   giveEvent(device: number, event: bigint): void;
   recordEvent(device: number, event: bigint, stream: bigint): void;
-  /** An event that keeps the time; `recordEvent()` records it. */
+  /** An event that keeps the time, of the process's pool; `recordEvent()` records it. */
   createTimer(device: number): bigint;
+  /** Gives it back to the pool. */
   destroyTimer(device: number, event: bigint): void;
+  /** How many this thread has not given back. */
+  heldTimers(): number;
   /** Milliseconds between two timers that have passed. */
   elapsed(device: number, start: bigint, end: bigint): number;
   streamWait(device: number, event: bigint, stream: bigint): void;
