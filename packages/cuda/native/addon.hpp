@@ -10,6 +10,7 @@
 
 #include "arguments.hpp"
 #include "inspection.hpp"
+#include "ipc_memory.hpp"
 #include "moe_a2a.h"
 #include "process_memory.hpp"
 #include "rank.hpp"
@@ -96,6 +97,14 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value Download(const Napi::CallbackInfo &info);
   Napi::Value Collect(const Napi::CallbackInfo &info);
 
+  // Memory that processes share by CUDA IPC.
+  Napi::Value RunIpc(std::function<TaskResult(IpcMemory &)> task);
+  Napi::Value IpcAllocate(const Napi::CallbackInfo &info);
+  Napi::Value IpcExport(const Napi::CallbackInfo &info);
+  Napi::Value IpcOpen(const Napi::CallbackInfo &info);
+  Napi::Value IpcClose(const Napi::CallbackInfo &info);
+  Napi::Value IpcMemoryOf(const Napi::CallbackInfo &info);
+
   // Streams, events, waiting and graphs.
   Napi::Value CreateStream(const Napi::CallbackInfo &info);
   Napi::Value SharedStream(const Napi::CallbackInfo &info);
@@ -127,6 +136,8 @@ class Addon : public Napi::Addon<Addon> {
   // By event, its device.
   std::unordered_map<uint64_t, int32_t> timers_;
   std::unordered_map<uint32_t, Copy> downloads_;
+  // By token.
+  std::unordered_map<uint32_t, std::shared_ptr<IpcMemory>> ipc_;
   std::unique_ptr<moe_a2a_phase_outcome> outcome_;
   // One at a time.
   std::shared_ptr<Inspection> inspection_;

@@ -3,6 +3,7 @@ export type { DeviceCombine, DeviceDispatch, DeviceTimed } from "./device-phases
 export { type GpuFact, type GpuFacts, inspectGpus, type PeerFact } from "./gpus.js";
 export type { Graph, Replay } from "./graph.js";
 export type { CudaMoeAllToAll } from "./instance.js";
+export { emptyIpc, exportIpc, type IpcExport, IpcTensor, importIpc } from "./ipc.js";
 export type { DeviceTime } from "./phase-clock.js";
 export { createStream, type DeviceStream } from "./streams.js";
 export { type DeviceTensor, wrap } from "./tensors.js";

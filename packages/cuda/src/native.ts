@@ -33,6 +33,16 @@ export interface NativeInspection {
   readonly peers: Uint8Array;
 }
 
+/** What `ipcAllocate()`, `ipcExport()` or `ipcOpen()` brought. */
+export interface NativeIpcMemory {
+  readonly address: bigint;
+  /** Where the allocation that holds the address begins, and its bytes: 0 where the driver does not tell. */
+  readonly base: bigint;
+  readonly bytes: number;
+  readonly isExportable: boolean;
+  readonly handle: Uint8Array;
+}
+
 /** A rank's first failure, as the device keeps it; see `struct moe_a2a_failure`. */
 export interface NativeFailure {
   readonly code: number;
@@ -154,6 +164,13 @@ export interface Native {
   ): Token;
   collect(token: Token, target?: Uint8Array): void;
   pointerDevice(address: bigint): number;
+
+  /** Memory for other processes, on threads of their own: after each, `ipcMemory()` is to be called once. */
+  ipcAllocate(device: number, bytes: number): Token;
+  ipcExport(device: number, address: bigint): Token;
+  ipcOpen(device: number, handle: Uint8Array): Token;
+  ipcClose(address: bigint): Token;
+  ipcMemory(token: Token): NativeIpcMemory;
 
   createStream(device: number): bigint;
   destroyStream(device: number, stream: bigint): void;
