@@ -81,6 +81,47 @@ describe("diagnose()", () => {
   });
 });
 
+describe("diagnose() with a CUDA package that can be asked about GPUs", () => {
+  const gpu = {
+    id: 0,
+    name: "NVIDIA H200",
+    pciBusId: "0000:1b:00.0",
+    uuid: "00112233445566778899aabbccddeeff",
+    computeCapability: "9.0",
+    multiprocessors: 132,
+    memoryBytes: 2 ** 37,
+  };
+  const facts = {
+    driver: "580.95.05",
+    driverCuda: "13.0",
+    devices: [gpu],
+    peers: [[{ access: true, atomics: true }]],
+  };
+  const status = '{ available: false, code: "CUDA_NO_PEER_ACCESS", reason: "none", hint: "none" }';
+  const entry = (inspect: string): string => `
+    export const cudaBackend = { status: () => (${status}), create() {} };
+    export const inspectGpus = ${inspect};
+  `;
+
+  it("takes them from there, also where the backend cannot run", async () => {
+    const { gpus, ok } = await diagnoseWith({
+      "package.json": CUDA_MANIFEST,
+      "index.js": entry(`async () => (${JSON.stringify(facts)})`),
+    });
+    const { uuid: _, ...device } = gpu;
+    expect(gpus).toMatchObject({ source: "cuda", driver: "580.95.05", cuda: "13.0", devices: [device] });
+    expect(gpus).toMatchObject({ links: [], peerAccess: [], peerAtomics: [] });
+    expect(ok).toBe(false);
+  });
+
+  it("goes on where that fails, whatever is thrown", async () => {
+    for (const inspect of ["async () => { throw new Error('no'); }", "() => { throw 7; }", "'no function'"]) {
+      const { gpus } = await diagnoseWith({ "package.json": CUDA_MANIFEST, "index.js": entry(inspect) });
+      expect(gpus.source).not.toBe("cuda");
+    }
+  });
+});
+
 describe("the exact round", () => {
   /** The CPU backend, with something changed in each of its ranks. */
   const spoilt = (spoil: (a2a: MoeAllToAll) => Partial<MoeAllToAll>): Backend => ({

@@ -7,9 +7,17 @@ import { askDevices, askLinks } from "./nvidia-smi.js";
  * are linked; everything, where CUDA shows none. Never rejects.
  */
 export async function lookAtGpus(inspect?: () => Promise<CudaGpus>): Promise<GpuDiagnosis> {
-  // A GPU that cannot be asked is the backend's problem, which has its own place in the diagnosis.
-  const found = await inspect?.().catch(() => undefined);
+  const found = await ask(inspect);
   return found !== undefined && found.devices.length > 0 ? await ofCuda(found) : await ofTool(found);
+}
+
+/** A GPU that cannot be asked is the backend's problem, which has its own place in the diagnosis. */
+async function ask(inspect: (() => Promise<CudaGpus>) | undefined): Promise<CudaGpus | undefined> {
+  try {
+    return await inspect?.();
+  } catch {
+    return undefined;
+  }
 }
 
 async function ofCuda({ driver, driverCuda, devices, peers }: CudaGpus): Promise<GpuDiagnosis> {
