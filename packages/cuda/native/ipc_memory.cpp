@@ -79,13 +79,19 @@ TaskResult exportForIpc(int32_t device, uint64_t address, IpcMemory &found) {
     return failed(error, "cudaGetDriverEntryPointByVersion");
   // The driver writes a bool, of a size that its documentation leaves open.
   uint64_t capable = 0;
-  const CUresult result = attribute(&capable, CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE, address);
+  const CUresult asked = attribute(&capable, CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE, address);
   found.address = address;
-  if (result != CUDA_SUCCESS || capable == 0) return MOE_A2A_OK;
+  if (asked == CUDA_SUCCESS && capable == 0) return MOE_A2A_OK;
   if (const cudaError_t error = findRange(address, found); error != cudaSuccess)
     return failed(error, "cuMemGetAddressRange");
   cudaIpcMemHandle_t handle;
-  TRY(cudaIpcGetMemHandle, &handle, reinterpret_cast<void *>(found.base));
+  const cudaError_t error = cudaIpcGetMemHandle(&handle, reinterpret_cast<void *>(found.base));
+  // What it says of memory that it has no handle for.
+  if (error == cudaErrorInvalidValue) {
+    cudaGetLastError();
+    return MOE_A2A_OK;
+  }
+  if (error != cudaSuccess) return failed(error, "cudaIpcGetMemHandle");
   std::memcpy(found.handle.data(), &handle, sizeof handle);
   found.isExportable = true;
   return MOE_A2A_OK;
