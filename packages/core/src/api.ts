@@ -12,6 +12,7 @@ export interface AbortSignalLike {
   removeEventListener(type: "abort", listener: () => void): void;
 }
 
+/** How to wait for a phase. */
 export interface ReadyOptions {
   /** Abandons this wait with `signal.reason`; the round goes on. */
   readonly signal?: AbortSignalLike;
@@ -22,6 +23,7 @@ export type BackendStatus =
   | { readonly available: true; readonly devices: readonly BackendDevice[] }
   | { readonly available: false; readonly code: string; readonly reason: string; readonly hint: string };
 
+/** What a backend runs on: the CPU, or a GPU by its number. */
 export interface BackendDevice {
   readonly type: "cpu" | "cuda";
   readonly id: number;
@@ -34,6 +36,7 @@ export interface CreateOptions {
   readonly fillPadding?: boolean;
 }
 
+/** A way to carry rounds out, as `jsBackend` and `cudaBackend` are; all keep the same contract. */
 export interface Backend<T extends Tensor = Tensor> {
   readonly name: "js" | "cuda";
   status(): BackendStatus;
@@ -78,6 +81,7 @@ export interface MoeAllToAll<T extends Tensor = Tensor> extends AsyncDisposable 
   close(): Promise<void>;
 }
 
+/** What a rank brings to a round. It stays unchanged until `ready()`, on a GPU until the stream has passed the dispatch. */
 export interface DispatchInput<T extends Tensor = Tensor> {
   /** 0…`runtimeMaxTokensPerRank`; on CUDA also a device int32 `[1]`. */
   readonly numLocalTokens: number | T;
@@ -119,6 +123,7 @@ export interface Dispatch<T extends Tensor = Tensor> {
   combine(expertOutput: T, options?: { readonly out?: T; readonly stream?: bigint }): Combine<T>;
 }
 
+/** A round after its combine: this rank's tokens with the results of their experts summed. */
 export interface Combine<T extends Tensor = Tensor> {
   /** `[numLocalTokens, H]`; without `out`, memory of the plan, good until the lane's next combine. */
   readonly output: T;

@@ -38,6 +38,7 @@ export interface ErrorDetails {
   ERR_MOE_A2A_CUDA: { readonly cudaError: number | string; readonly call: string };
 }
 
+/** What an error's `code` can be; docs/troubleshooting.md has an entry for each. */
 export type ErrorCode = keyof ErrorDetails;
 
 // Shared by every copy of this package in a process, so that a guard of one copy knows errors of another.

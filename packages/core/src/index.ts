@@ -87,7 +87,11 @@ export {
   reasonText,
   shortReason,
 } from "./instance/round-errors.js";
+/** A part of a rank's memory: where it lies, how long it is, and what for. */
+export type { Region } from "./layout.js";
 export * from "./layout.js";
+/** The next multiple of `alignment` from `bytes` on: by default of 256, as regions are aligned to. */
+export { alignUp } from "./layout.js";
 export {
   type OracleCombine,
   type OracleDispatch,

@@ -26,6 +26,7 @@ export interface CudaTensor<D extends DType = DType> {
   readonly data: bigint;
 }
 
+/** Row-major, dense elements on the CPU or on a GPU; any object of this form is one. */
 export type Tensor = CpuTensor | CudaTensor;
 
 /** The device of every {@link CpuTensor}. */

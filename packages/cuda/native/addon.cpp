@@ -30,6 +30,8 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : env_(env), waiter_(env) {
                            InstanceMethod("listen", &Addon::Listen),
                            InstanceMethod("platform", &Addon::Platform),
                            InstanceMethod("device", &Addon::Device),
+                           InstanceMethod("inspect", &Addon::Inspect),
+                           InstanceMethod("inspected", &Addon::Inspected),
                            InstanceMethod("memory", &Addon::Memory),
                            InstanceMethod("canAccessPeer", &Addon::CanAccessPeer),
                            InstanceMethod("plan", &Addon::Plan),
@@ -67,14 +69,21 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : env_(env), waiter_(env) {
                            InstanceMethod("download", &Addon::Download),
                            InstanceMethod("collect", &Addon::Collect),
                            InstanceMethod("pointerDevice", &Addon::PointerDevice),
+                           InstanceMethod("ipcAllocate", &Addon::IpcAllocate),
+                           InstanceMethod("ipcExport", &Addon::IpcExport),
+                           InstanceMethod("ipcOpen", &Addon::IpcOpen),
+                           InstanceMethod("ipcClose", &Addon::IpcClose),
+                           InstanceMethod("ipcMemory", &Addon::IpcMemoryOf),
                            InstanceMethod("createStream", &Addon::CreateStream),
                            InstanceMethod("destroyStream", &Addon::DestroyStream),
+                           InstanceMethod("sharedStream", &Addon::SharedStream),
                            InstanceMethod("isCapturing", &Addon::IsCapturing),
                            InstanceMethod("takeEvent", &Addon::TakeEvent),
                            InstanceMethod("giveEvent", &Addon::GiveEvent),
                            InstanceMethod("recordEvent", &Addon::RecordEvent),
                            InstanceMethod("createTimer", &Addon::CreateTimer),
                            InstanceMethod("destroyTimer", &Addon::DestroyTimer),
+                           InstanceMethod("heldTimers", &Addon::HeldTimers),
                            InstanceMethod("elapsed", &Addon::Elapsed),
                            InstanceMethod("streamWait", &Addon::StreamWait),
                            InstanceMethod("waitFor", &Addon::WaitFor),
@@ -112,6 +121,8 @@ void Addon::Leave() {
   downloads_.clear();
   for (const uint64_t address : tensors_) DevicePool::instance().give(address);
   tensors_.clear();
+  for (const auto &[timer, device] : timers_) EventPool::timers().give(device, timer);
+  timers_.clear();
 }
 
 Rank &Addon::rankOf(const Napi::CallbackInfo &info) {

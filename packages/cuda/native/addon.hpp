@@ -9,6 +9,8 @@
 #include <unordered_set>
 
 #include "arguments.hpp"
+#include "inspection.hpp"
+#include "ipc_memory.hpp"
 #include "moe_a2a.h"
 #include "process_memory.hpp"
 #include "rank.hpp"
@@ -45,6 +47,9 @@ class Addon : public Napi::Addon<Addon> {
   // What there is: platform, devices, plans.
   Napi::Value Platform(const Napi::CallbackInfo &info);
   Napi::Value Device(const Napi::CallbackInfo &info);
+  static Napi::Object describe(Napi::Env env, const moe_a2a_device_info &device);
+  Napi::Value Inspect(const Napi::CallbackInfo &info);
+  Napi::Value Inspected(const Napi::CallbackInfo &info);
   Napi::Value Memory(const Napi::CallbackInfo &info);
   Napi::Value CanAccessPeer(const Napi::CallbackInfo &info);
   Napi::Value Plan(const Napi::CallbackInfo &info);
@@ -92,8 +97,17 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value Download(const Napi::CallbackInfo &info);
   Napi::Value Collect(const Napi::CallbackInfo &info);
 
+  // Memory that processes share by CUDA IPC.
+  Napi::Value RunIpc(std::function<TaskResult(IpcMemory &)> task);
+  Napi::Value IpcAllocate(const Napi::CallbackInfo &info);
+  Napi::Value IpcExport(const Napi::CallbackInfo &info);
+  Napi::Value IpcOpen(const Napi::CallbackInfo &info);
+  Napi::Value IpcClose(const Napi::CallbackInfo &info);
+  Napi::Value IpcMemoryOf(const Napi::CallbackInfo &info);
+
   // Streams, events, waiting and graphs.
   Napi::Value CreateStream(const Napi::CallbackInfo &info);
+  Napi::Value SharedStream(const Napi::CallbackInfo &info);
   Napi::Value DestroyStream(const Napi::CallbackInfo &info);
   Napi::Value IsCapturing(const Napi::CallbackInfo &info);
   Napi::Value TakeEvent(const Napi::CallbackInfo &info);
@@ -101,6 +115,7 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value RecordEvent(const Napi::CallbackInfo &info);
   Napi::Value CreateTimer(const Napi::CallbackInfo &info);
   Napi::Value DestroyTimer(const Napi::CallbackInfo &info);
+  Napi::Value HeldTimers(const Napi::CallbackInfo &info);
   Napi::Value Elapsed(const Napi::CallbackInfo &info);
   Napi::Value StreamWait(const Napi::CallbackInfo &info);
   Napi::Value WaitFor(const Napi::CallbackInfo &info);
@@ -118,8 +133,15 @@ class Addon : public Napi::Addon<Addon> {
   uint32_t nextRank_ = 1;
   std::unordered_map<uint32_t, std::unique_ptr<Rank>> ranks_;
   std::unordered_set<uint64_t> tensors_;
+  // By event, its device.
+  std::unordered_map<uint64_t, int32_t> timers_;
   std::unordered_map<uint32_t, Copy> downloads_;
+  // By token.
+  std::unordered_map<uint32_t, std::shared_ptr<IpcMemory>> ipc_;
   std::unique_ptr<moe_a2a_phase_outcome> outcome_;
+  // One at a time.
+  std::shared_ptr<Inspection> inspection_;
+  bool inspecting_ = false;
 };
 
 }  // namespace moe_a2a_addon

@@ -5,11 +5,10 @@
 
 namespace moe_a2a_addon {
 
-Napi::Value Addon::Platform(const Napi::CallbackInfo &info) {
-  moe_a2a_platform_info platform{};
-  platform.struct_size = sizeof platform;
-  check(info.Env(), moe_a2a_platform(&platform));
-  Napi::Object result = Napi::Object::New(info.Env());
+namespace {
+
+Napi::Object describePlatform(Napi::Env env, const moe_a2a_platform_info &platform) {
+  Napi::Object result = Napi::Object::New(env);
   result["driverVersion"] = platform.driver_version;
   result["runtimeVersion"] = platform.runtime_version;
   result["deviceCount"] = platform.device_count;
@@ -17,11 +16,24 @@ Napi::Value Addon::Platform(const Napi::CallbackInfo &info) {
   return result;
 }
 
+}  // namespace
+
+Napi::Value Addon::Platform(const Napi::CallbackInfo &info) {
+  moe_a2a_platform_info platform{};
+  platform.struct_size = sizeof platform;
+  check(info.Env(), moe_a2a_platform(&platform));
+  return describePlatform(info.Env(), platform);
+}
+
 Napi::Value Addon::Device(const Napi::CallbackInfo &info) {
   moe_a2a_device_info device{};
   device.struct_size = sizeof device;
   check(info.Env(), moe_a2a_device(int32(info, 0), &device));
-  Napi::Object result = Napi::Object::New(info.Env());
+  return describe(info.Env(), device);
+}
+
+Napi::Object Addon::describe(Napi::Env env, const moe_a2a_device_info &device) {
+  Napi::Object result = Napi::Object::New(env);
   result["name"] = fixedText(device.name);
   result["pciBusId"] = fixedText(device.pci_bus_id);
   std::string uuid;
@@ -33,6 +45,39 @@ Napi::Value Addon::Device(const Napi::CallbackInfo &info) {
   result["computeMinor"] = device.compute_minor;
   result["multiprocessors"] = device.multiprocessors;
   result["totalBytes"] = static_cast<double>(device.total_bytes);
+  return result;
+}
+
+// On a thread of its own: asking for free memory makes a context on each GPU.
+Napi::Value Addon::Inspect(const Napi::CallbackInfo &info) {
+  if (inspecting_) throw Napi::Error::New(info.Env(), "the GPUs are being inspected");
+  const auto made = std::make_shared<Inspection>();
+  inspection_ = made;
+  inspecting_ = true;
+  const uint32_t token = waiter_.run([made] { return inspect(*made); }, [this] { inspecting_ = false; });
+  return Napi::Number::New(info.Env(), token);
+}
+
+// What inspect() found, once its token was told.
+Napi::Value Addon::Inspected(const Napi::CallbackInfo &info) {
+  if (inspecting_ || inspection_ == nullptr) throw Napi::Error::New(info.Env(), "inspect() comes first");
+  const auto found = std::move(inspection_);
+  const Napi::Env env = info.Env();
+  Napi::Object result = Napi::Object::New(env);
+  result["platform"] = describePlatform(env, found->platform);
+  result["driverRelease"] = found->driverRelease;
+  auto devices = Napi::Array::New(env, found->devices.size());
+  for (uint32_t d = 0; d < found->devices.size(); d++) {
+    Napi::Object device = describe(env, found->devices[d].info);
+    device["freeBytes"] = static_cast<double>(found->devices[d].freeBytes);
+    devices[d] = device;
+  }
+  result["devices"] = devices;
+  auto peers = Napi::Uint8Array::New(env, found->peers.size());
+  for (size_t i = 0; i < found->peers.size(); i++) {
+    peers[i] = static_cast<uint8_t>(found->peers[i].access | found->peers[i].atomics << 1);
+  }
+  result["peers"] = peers;
   return result;
 }
 

@@ -18,6 +18,13 @@ Napi::Value Addon::DestroyStream(const Napi::CallbackInfo &info) {
   return info.Env().Undefined();
 }
 
+// The device's stream for what waits for no peer, shared by the whole process.
+Napi::Value Addon::SharedStream(const Napi::CallbackInfo &info) {
+  uint64_t stream;
+  check(info.Env(), CopyStreams::instance().of(int32(info, 0), &stream));
+  return fromHandle(info.Env(), stream);
+}
+
 Napi::Value Addon::IsCapturing(const Napi::CallbackInfo &info) {
   int32_t capturing = 0;
   check(info.Env(), moe_a2a_stream_capturing(int32(info, 0), handle(info, 1), &capturing));
@@ -40,16 +47,26 @@ Napi::Value Addon::RecordEvent(const Napi::CallbackInfo &info) {
   return info.Env().Undefined();
 }
 
-// An event that keeps the time, for benchmarks; recordEvent records it.
+// An event that keeps the time, of the process's pool; recordEvent records it.
 Napi::Value Addon::CreateTimer(const Napi::CallbackInfo &info) {
+  const int32_t device = int32(info, 0);
   uint64_t event;
-  check(info.Env(), moe_a2a_timer_create(int32(info, 0), &event));
+  check(info.Env(), EventPool::timers().take(device, &event));
+  timers_.emplace(event, device);
   return fromHandle(info.Env(), event);
 }
 
 Napi::Value Addon::DestroyTimer(const Napi::CallbackInfo &info) {
-  check(info.Env(), moe_a2a_event_destroy(int32(info, 0), handle(info, 1)));
+  const auto found = timers_.find(handle(info, 1));
+  if (found == timers_.end()) return info.Env().Undefined();
+  EventPool::timers().give(found->second, found->first);
+  timers_.erase(found);
   return info.Env().Undefined();
+}
+
+// Those of this environment, for tests.
+Napi::Value Addon::HeldTimers(const Napi::CallbackInfo &info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(timers_.size()));
 }
 
 // Milliseconds between two timers that have passed.

@@ -9,7 +9,11 @@ namespace moe_a2a_addon {
 
 // On the heap for good: at the end of the process the driver may be gone before static destructors run.
 EventPool &EventPool::instance() {
-  static auto *pool = new EventPool;
+  static auto *pool = new EventPool(moe_a2a_event_create);
+  return *pool;
+}
+EventPool &EventPool::timers() {
+  static auto *pool = new EventPool(moe_a2a_timer_create);
   return *pool;
 }
 DevicePool &DevicePool::instance() {
@@ -39,7 +43,7 @@ int32_t EventPool::take(int32_t device, uint64_t *event) {
       return MOE_A2A_OK;
     }
   }
-  return moe_a2a_event_create(device, event);
+  return make_(device, event);
 }
 
 void EventPool::give(int32_t device, uint64_t event) {

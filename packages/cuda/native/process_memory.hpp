@@ -12,15 +12,22 @@
 
 namespace moe_a2a_addon {
 
-// Events without timing, by device. They are used again rather than destroyed.
+// Events by device. They are used again rather than destroyed.
 class EventPool {
  public:
+  // Without timing.
   static EventPool &instance();
+  // Those that keep the time.
+  static EventPool &timers();
   // Negative where the event cannot be made; moe_a2a_last_error() tells why.
   int32_t take(int32_t device, uint64_t *event);
   void give(int32_t device, uint64_t event);
 
  private:
+  using Make = int32_t (*)(int32_t device, uint64_t *event);
+  explicit EventPool(Make make) : make_(make) {}
+
+  const Make make_;
   std::mutex mutex_;
   std::map<int32_t, std::vector<uint64_t>> idle_;
 };

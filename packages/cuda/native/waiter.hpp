@@ -26,6 +26,8 @@ struct TaskResult {
   TaskResult(int32_t result) : result(result) {
     if (result < 0) error = lastError(result);
   }
+  // Of a CUDA call of the addon's own.
+  explicit TaskResult(const moe_a2a_error &error) : result(error.result), error(error) {}
   TaskResult(std::string problem, uint64_t missingMask, int32_t missingKind)
       : result(MOE_A2A_INVALID), problem(std::move(problem)), missingMask(missingMask), missingKind(missingKind) {}
 

@@ -177,6 +177,7 @@ const abandoned = new FinalizationRegistry<{ readonly runtime: Runtime; readonly
   },
 );
 
+/** What `cudaBackend` is: a backend whose ranks have a GPU each, or share one. */
 export interface CudaBackend extends Backend<CudaTensor> {
   readonly name: "cuda";
   /**

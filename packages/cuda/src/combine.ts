@@ -2,17 +2,18 @@ import {
   type CheckedCombine,
   type CheckedDispatch,
   type CheckedTensor,
-  type Combine,
   type CudaTensor,
   misplacedExpertOutputError,
   misplacedOutError,
   type ReadyOptions,
 } from "@moe-a2a/core";
 import type { CaptureInProgress, CudaContext } from "./context.js";
+import type { DeviceCombine } from "./device-phases.js";
 import type { Lane } from "./lane.js";
 import { overlaps, rangeOf } from "./memory-range.js";
 import { cudaError } from "./native.js";
 import { PhaseWait } from "./phase.js";
+import type { DeviceTime } from "./phase-clock.js";
 import { view } from "./tensors.js";
 
 export interface CombineParts {
@@ -28,13 +29,19 @@ export interface CombineParts {
 }
 
 /** The second half of a round of the CUDA backend. */
-export class CudaCombine implements Combine<CudaTensor> {
+export class CudaCombine implements DeviceCombine {
   readonly #parts: CombineParts;
   readonly #phase: PhaseWait;
   readonly #output: CudaTensor;
+  readonly #time: Promise<DeviceTime | undefined> | undefined;
 
-  private constructor(parts: CombineParts, output: CudaTensor) {
+  private constructor(
+    parts: CombineParts,
+    output: CudaTensor,
+    time: Promise<DeviceTime | undefined> | undefined,
+  ) {
     this.#parts = parts;
+    this.#time = time;
     this.#output = output;
     this.#phase = new PhaseWait(parts.context, parts.lane, "combine", parts.round);
   }
@@ -49,10 +56,12 @@ export class CudaCombine implements Combine<CudaTensor> {
     const output = out ?? planned();
     const target: CheckedTensor<CudaTensor> = checked.out ?? output;
     lane.block.setCombine(checked, target, stream);
+    const timer = context.timePhase(stream);
     if (native.combine(id, lane.index) < 0) {
+      timer?.cancel();
       throw cudaError(native.lastError(), `rank ${context.rank}: combine()`);
     }
-    const started = new CudaCombine(parts, output);
+    const started = new CudaCombine(parts, output, timer?.end());
     lane.lastCombine = started;
     if (!capture) {
       lane.noteCombine(checked.expertOutput, target, round, stream);
@@ -81,6 +90,10 @@ export class CudaCombine implements Combine<CudaTensor> {
   readySync(): void {
     this.#checkRuns("readySync()");
     this.#phase.readySync("Combine.readySync()");
+  }
+
+  async deviceTime(): Promise<DeviceTime | undefined> {
+    return await this.#time;
   }
 
   /** A captured round has no outcome of its own. */

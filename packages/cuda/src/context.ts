@@ -11,6 +11,7 @@ import { Lane } from "./lane.js";
 import { guarded, type Native, type NativeFailure } from "./native.js";
 import { type FailureContext, failureError, MISSING_KINDS } from "./outcome.js";
 import type { Peers } from "./peers.js";
+import { clockOf, type PhaseTimer } from "./phase-clock.js";
 import type { Tokens } from "./tokens.js";
 
 /** How often a rank that waits looks for peers that have left, in milliseconds. */
@@ -62,6 +63,8 @@ export class CudaContext extends InstanceState implements FailureContext {
   /** The time between two resets: rounds belong to one, and may be given up together. */
   epoch: Epoch = { givenUp: undefined };
   capture: CaptureInProgress | undefined;
+  /** Whether phases that are enqueued now are timed. */
+  #timing = false;
   /** Replays that a thread is still enqueuing. */
   replaying = 0;
   /** Settles when the addon is done with what it does with this rank on another thread. */
@@ -119,6 +122,25 @@ export class CudaContext extends InstanceState implements FailureContext {
 
   nearRound(lane: number): number {
     return this.lanes[lane]?.nextRound ?? 0;
+  }
+
+  /** Times the phases that `fn` enqueues before it returns. */
+  timed<R>(fn: () => R): R {
+    const before = this.#timing;
+    this.#timing = true;
+    try {
+      return fn();
+    } finally {
+      this.#timing = before;
+    }
+  }
+
+  /** Marks where a phase begins that is about to be enqueued, if somebody wants to know. Never throws. */
+  timePhase(stream: bigint): PhaseTimer | undefined {
+    if (!this.#timing || this.capture) return undefined;
+    // What the library takes for the rank's own stream.
+    const actual = stream === 0n ? this.lanes[0]!.stream : stream;
+    return clockOf(this.native, this.tokens, this.device.id).begin(actual);
   }
 
   /** Whether this rank has failed, also where nobody has asked so far. */

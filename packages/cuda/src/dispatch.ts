@@ -1,11 +1,9 @@
 import {
   type CheckedDispatch,
-  type Combine,
   type CudaTensor,
   checkCombine,
   checkCombineRow,
   checkStream,
-  type Dispatch,
   type DispatchReport,
   type DType,
   type ReadyOptions,
@@ -13,8 +11,10 @@ import {
 import { checkAligned } from "./alignment.js";
 import { CudaCombine } from "./combine.js";
 import type { CaptureInProgress, CudaContext } from "./context.js";
+import type { DeviceCombine, DeviceDispatch } from "./device-phases.js";
 import type { Lane, RoundInFlight } from "./lane.js";
 import { PhaseWait } from "./phase.js";
+import type { DeviceTime } from "./phase-clock.js";
 import { view } from "./tensors.js";
 
 export interface DispatchParts {
@@ -27,10 +27,12 @@ export interface DispatchParts {
   readonly offsets: readonly bigint[];
   /** Where the round is only captured: it runs with each replay. */
   readonly capture: CaptureInProgress | undefined;
+  /** Where it is timed. */
+  readonly time: Promise<DeviceTime | undefined> | undefined;
 }
 
 /** A round of the CUDA backend. What it shows may be used at once, in the order of its stream. */
-export class CudaDispatch implements Dispatch<CudaTensor>, RoundInFlight {
+export class CudaDispatch implements DeviceDispatch, RoundInFlight {
   readonly #parts: DispatchParts;
   readonly #phase: PhaseWait;
   #recv: readonly CudaTensor[] | undefined;
@@ -100,7 +102,7 @@ export class CudaDispatch implements Dispatch<CudaTensor>, RoundInFlight {
   combine(
     expertOutput: CudaTensor,
     options?: { readonly out?: CudaTensor; readonly stream?: bigint },
-  ): Combine<CudaTensor> {
+  ): DeviceCombine {
     const { context, lane, round, checked, capture } = this.#parts;
     this.#checkCombinable();
     const out = options?.out;
@@ -125,6 +127,10 @@ export class CudaDispatch implements Dispatch<CudaTensor>, RoundInFlight {
       capture.uses.push(expertOutput, out);
     }
     return this.#combine;
+  }
+
+  async deviceTime(): Promise<DeviceTime | undefined> {
+    return await this.#parts.time;
   }
 
   get unfinished(): string | undefined {

@@ -10,7 +10,6 @@ import {
   checkTensor,
   checkTensorData,
   checkTimeoutMs,
-  type Dispatch,
   type DispatchInput,
   type DType,
   describe,
@@ -25,6 +24,7 @@ import {
 import { checkAligned } from "./alignment.js";
 import type { CudaContext } from "./context.js";
 import { readTensor, writeTensor } from "./copies.js";
+import type { DeviceDispatch } from "./device-phases.js";
 import { CudaDispatch } from "./dispatch.js";
 import { captureGraph, checkFree, type Graph } from "./graph.js";
 import type { Lane } from "./lane.js";
@@ -123,7 +123,7 @@ export class CudaMoeAllToAll implements MoeAllToAll<CudaTensor> {
     );
   }
 
-  dispatch(input: DispatchInput<CudaTensor>): Dispatch<CudaTensor> & { readonly stream: bigint } {
+  dispatch(input: DispatchInput<CudaTensor>): DeviceDispatch {
     const context = this.#context;
     context.checkUsable("dispatch()");
     const checked = checkDispatch<CudaTensor>(context.checks, input);
@@ -136,12 +136,15 @@ export class CudaMoeAllToAll implements MoeAllToAll<CudaTensor> {
     const { capture, native } = context;
     const stream = checked.stream ?? capture?.stream ?? lane.stream;
     lane.block.setDispatch(checked, stream);
+    const timer = context.timePhase(stream);
     if (native.dispatch(context.id, lane.index) < 0) {
+      timer?.cancel();
       throw cudaError(native.lastError(), `rank ${context.rank}: dispatch()`);
     }
+    const time = timer?.end();
     const round = lane.nextRound;
     const offsets = lane.block.recvOffsets(checked.payloads.length);
-    const dispatch = new CudaDispatch({ context, lane, round, checked, stream, offsets, capture });
+    const dispatch = new CudaDispatch({ context, lane, round, checked, stream, offsets, capture, time });
     lane.current = dispatch;
     lane.nextRound = round + 1;
     this.#turn = (lane.index + 1) % context.lanes.length;
@@ -151,6 +154,19 @@ export class CudaMoeAllToAll implements MoeAllToAll<CudaTensor> {
       capture.uses.push(tokenSelectedExperts, ...payloads, expertStats, numLocalTokens);
     } else lane.noteDispatch(checked, round, stream);
     return dispatch;
+  }
+
+  /**
+   * Runs `fn` and times the phases that it enqueues before it returns, by the GPU's own clock: `deviceTime()` of each tells.
+   * That takes some microseconds per phase; phases of a graph are not timed.
+   *
+   * @returns what `fn` returns
+   * @throws ERR_MOE_A2A_ARGUMENT; what `fn` throws
+   */
+  timed<R>(fn: () => R): R {
+    if (typeof fn !== "function")
+      throw argumentError(this.epRank, "fn", `is ${describe(fn)}, not a function`);
+    return this.#context.timed(fn);
   }
 
   /**

@@ -10,6 +10,39 @@ export interface Platform {
   readonly deviceError: number;
 }
 
+/** One GPU. */
+export interface NativeDevice {
+  readonly name: string;
+  readonly pciBusId: string;
+  /** Names the GPU, or the part of it, in every process of the host: ranks with the same one share it. */
+  readonly uuid: string;
+  readonly computeMajor: number;
+  readonly computeMinor: number;
+  readonly multiprocessors: number;
+  readonly totalBytes: number;
+}
+
+/** What `inspect()` found. */
+export interface NativeInspection {
+  readonly platform: Platform;
+  /** Empty where nobody says. */
+  readonly driverRelease: string;
+  /** `freeBytes` is negative where no context can be made. */
+  readonly devices: readonly (NativeDevice & { readonly freeBytes: number })[];
+  /** By GPU and peer, row by row: 1 for access, 2 for atomics. */
+  readonly peers: Uint8Array;
+}
+
+/** What `ipcAllocate()`, `ipcExport()` or `ipcOpen()` brought. */
+export interface NativeIpcMemory {
+  readonly address: bigint;
+  /** Where the allocation that holds the address begins, and its bytes: 0 where the driver does not tell. */
+  readonly base: bigint;
+  readonly bytes: number;
+  readonly isExportable: boolean;
+  readonly handle: Uint8Array;
+}
+
 /** A rank's first failure, as the device keeps it; see `struct moe_a2a_failure`. */
 export interface NativeFailure {
   readonly code: number;
@@ -41,16 +74,10 @@ export interface Native {
   readonly interfaceVersion: number;
   listen(listener: (token: Token, error: unknown) => void): void;
   platform(): Platform;
-  device(device: number): {
-    readonly name: string;
-    readonly pciBusId: string;
-    /** Names the GPU, or the part of it, in every process of the host: ranks with the same one share it. */
-    readonly uuid: string;
-    readonly computeMajor: number;
-    readonly computeMinor: number;
-    readonly multiprocessors: number;
-    readonly totalBytes: number;
-  };
+  device(device: number): NativeDevice;
+  /** Asks for all that there is to know of the GPUs; one at a time. `inspected()` tells it, once. */
+  inspect(): Token;
+  inspected(): NativeInspection;
   memory(device: number): { readonly freeBytes: number; readonly totalBytes: number };
   canAccessPeer(device: number, peer: number): boolean;
   /** Offsets in the order of `struct moe_a2a_layout`, lanes last. Needs no GPU. */
@@ -138,15 +165,27 @@ export interface Native {
   collect(token: Token, target?: Uint8Array): void;
   pointerDevice(address: bigint): number;
 
+  /** Memory for other processes, on threads of their own: after each, `ipcMemory()` is to be called once. */
+  ipcAllocate(device: number, bytes: number): Token;
+  ipcExport(device: number, address: bigint): Token;
+  ipcOpen(device: number, handle: Uint8Array): Token;
+  ipcClose(address: bigint): Token;
+  ipcMemory(token: Token): NativeIpcMemory;
+
   createStream(device: number): bigint;
   destroyStream(device: number, stream: bigint): void;
+  /** The process's stream for what waits for no peer. */
+  sharedStream(device: number): bigint;
   isCapturing(device: number, stream: bigint): boolean;
   takeEvent(device: number): bigint;
   giveEvent(device: number, event: bigint): void;
   recordEvent(device: number, event: bigint, stream: bigint): void;
-  /** An event that keeps the time; `recordEvent()` records it. */
+  /** An event that keeps the time, of the process's pool; `recordEvent()` records it. */
   createTimer(device: number): bigint;
+  /** Gives it back to the pool. */
   destroyTimer(device: number, event: bigint): void;
+  /** How many this thread has not given back. */
+  heldTimers(): number;
   /** Milliseconds between two timers that have passed. */
   elapsed(device: number, start: bigint, end: bigint): number;
   streamWait(device: number, event: bigint, stream: bigint): void;

@@ -11,6 +11,13 @@ export interface Runtime {
 }
 
 let runtime: Runtime | undefined;
+let tokens: Tokens | undefined;
+
+/** The one listener of this thread to what the addon does beside it; also where CUDA cannot run. */
+export function tokensOf(native: Native): Tokens {
+  tokens ??= new Tokens(native);
+  return tokens;
+}
 
 /** @throws ERR_MOE_A2A_UNAVAILABLE where CUDA cannot run */
 export function cudaRuntime(): Runtime {
@@ -23,6 +30,6 @@ export function cudaRuntime(): Runtime {
     });
   }
   const { native } = installedNative();
-  runtime ??= { native: native!, tokens: new Tokens(native!) };
+  runtime ??= { native: native!, tokens: tokensOf(native!) };
   return runtime;
 }

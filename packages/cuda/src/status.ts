@@ -7,7 +7,8 @@ const LEAST_DRIVER = "580";
 const NO_DEVICE = 100;
 const INSUFFICIENT_DRIVER = 35;
 
-const text = (version: number): string =>
+/** A version of CUDA as it is written, from 1000 · major + 10 · minor. */
+export const versionText = (version: number): string =>
   `${Math.floor(version / 1000)}.${Math.floor((version % 1000) / 10)}`;
 
 /** Why there is no CUDA on this machine, or undefined where there is. */
@@ -32,7 +33,7 @@ export function platformProblem(platform: Platform): UnavailableStatus | undefin
   ) {
     return problem(
       "CUDA_DRIVER_TOO_OLD",
-      `the NVIDIA driver knows CUDA ${text(driverVersion)}, and CUDA ${text(runtimeVersion)} is needed`,
+      `the NVIDIA driver knows CUDA ${versionText(driverVersion)}, and CUDA ${versionText(runtimeVersion)} is needed`,
       `update the driver to release ${LEAST_DRIVER} or newer`,
     );
   }

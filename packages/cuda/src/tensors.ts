@@ -82,6 +82,20 @@ export function view<D extends DType>(
   return { dtype, shape, device, data };
 }
 
+/** Makes ARGUMENT errors of a call. */
+export function failing(call: string): (argument: string, problem: string) => MoeA2AError {
+  return (argument, problem) =>
+    new MoeA2AError("ERR_MOE_A2A_ARGUMENT", `${call}: ${argument} ${problem}`, { argument });
+}
+
+/** @throws ERR_MOE_A2A_ARGUMENT */
+export function checkForm(call: string, dtype: unknown, shape: unknown): void {
+  const fail = failing(call);
+  if (!isDType(dtype)) throw fail("dtype", `is ${describe(dtype)}, which is none`);
+  const problem = shapeProblem(shape);
+  if (problem) throw fail("shape", problem);
+}
+
 /**
  * A tensor over device memory of another library, which stays its owner and has to keep it while it is used.
  *
@@ -95,14 +109,11 @@ export function wrap<D extends DType>(
   shape: readonly number[],
   device?: number,
 ): CudaTensor<D> {
-  const fail = (argument: string, problem: string) =>
-    new MoeA2AError("ERR_MOE_A2A_ARGUMENT", `wrap(): ${argument} ${problem}`, { argument });
+  const fail = failing("wrap()");
   if (typeof address !== "bigint" || address < 0n || address >= 1n << 64n) {
     throw fail("address", `is ${describe(address)}; it must be a device address, a bigint`);
   }
-  if (!isDType(dtype)) throw fail("dtype", `is ${describe(dtype)}, which is none`);
-  const problem = shapeProblem(shape);
-  if (problem) throw fail("shape", problem);
+  checkForm("wrap()", dtype, shape);
   const { native } = cudaRuntime();
   if (device !== undefined) checkDevice("wrap(): device", "device", device);
   const empty = numElements(shape) === 0;

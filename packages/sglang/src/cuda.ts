@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { type Backend, type BackendStatus, type CudaTensor, describe } from "@moe-a2a/core";
+import type { GpuDevice } from "./diagnose/diagnosis.js";
 import { OWN_FILE, OWN_MANIFEST } from "./own-manifest.js";
 
 /** The CUDA backend's package, an optional peer of this one. */
@@ -10,17 +11,29 @@ export const CUDA_PACKAGE = "@moe-a2a/cuda";
 export type UnavailableStatus = Extract<BackendStatus, { readonly available: false }>;
 
 /** What became of the attempt to get the CUDA backend; without a backend, `status` says why. */
-export type CudaProbe =
+export type CudaProbe = (
   | {
       readonly installed: true;
       readonly backend: Backend<CudaTensor>;
       readonly status: Extract<BackendStatus, { readonly available: true }>;
     }
-  | { readonly installed: boolean; readonly backend?: undefined; readonly status: UnavailableStatus };
+  | { readonly installed: boolean; readonly backend?: undefined; readonly status: UnavailableStatus }
+) & {
+  /** Asks about the GPUs, whether or not the backend can run. */
+  readonly inspect?: (() => Promise<CudaGpus>) | undefined;
+};
+
+/** What `inspectGpus()` of the CUDA package tells. */
+export interface CudaGpus {
+  readonly driver: string | undefined;
+  readonly driverCuda: string | undefined;
+  readonly devices: readonly (GpuDevice & { readonly uuid: string })[];
+  readonly peers: readonly (readonly { readonly access: boolean; readonly atomics: boolean }[])[];
+}
 
 /** Loads the CUDA backend and asks it whether it can run here. Never rejects. */
 export async function probeCuda(): Promise<CudaProbe> {
-  let loaded: { readonly cudaBackend?: unknown };
+  let loaded: { readonly cudaBackend?: unknown; readonly inspectGpus?: unknown };
   try {
     // A variable, so that neither compilers nor bundlers ask for a package that may be absent.
     const specifier: string = CUDA_PACKAGE;
@@ -41,7 +54,11 @@ export async function probeCuda(): Promise<CudaProbe> {
     const versions = differentVersions();
     if (versions !== undefined) return unusable("CUDA_VERSION", versions);
     const status = backend.status();
-    return status.available ? { installed: true, backend, status } : { installed: true, status };
+    const inspect =
+      typeof loaded.inspectGpus === "function" ? (loaded.inspectGpus as CudaProbe["inspect"]) : undefined;
+    return status.available
+      ? { installed: true, backend, status, inspect }
+      : { installed: true, status, inspect };
   } catch (e) {
     return unusable("CUDA_STATUS_FAILED", `${CUDA_PACKAGE} is installed but its status() throws: ${text(e)}`);
   }

@@ -19,6 +19,7 @@ export {
   type PhaseStart,
 } from "./observe/channels.js";
 export { startTrace, TRACE_VARIABLE, type Trace, type TraceOptions } from "./observe/chrome-trace.js";
+export type { DeviceTime } from "./observe/device-time.js";
 export {
   combineBytesPerToken,
   dispatchBytesPerToken,

@@ -11,6 +11,7 @@ import {
 import { argumentError, checkTensor, isTensor } from "./check.js";
 import type { DispatchOptions } from "./dispatcher-options.js";
 import type { FlashinferCombineInput, FlashinferDispatchOutput } from "./formats.js";
+import { enqueueTraced } from "./observe/device-time.js";
 import { PhaseTrace } from "./observe/phase-trace.js";
 import { type QuantConfig, quantizeRows } from "./quant.js";
 import { reshape } from "./reshape.js";
@@ -84,7 +85,7 @@ function send<T extends Tensor>(
   const waits = hiddenStates.device.type === "cpu";
   const payloads = [...states, topkIds, topkWeights];
   const bytes = trace === undefined ? 0 : payloads.reduce((sum, t) => sum + rowBytes(t), 0);
-  const dispatch = a2a.dispatch({
+  const input = {
     numLocalTokens: rows,
     tokenSelectedExperts: topkIds,
     payloads,
@@ -92,7 +93,9 @@ function send<T extends Tensor>(
     expertIdPayloadIndex: states.length,
     invalidTokenExpertId,
     ...(lane === undefined ? {} : { lane }),
-  });
+  };
+  const dispatch =
+    trace === undefined ? a2a.dispatch(input) : enqueueTraced(a2a, trace, () => a2a.dispatch(input));
   const scaled = states.length > 1;
   const round: Round<T> = {
     dispatch,
@@ -107,13 +110,10 @@ function send<T extends Tensor>(
   if (trace !== undefined) {
     trace.enqueued({ tokens: rows, slots, rowBytes: bytes });
     if (!waits) {
-      trace.follow(
-        () => dispatch.ready(),
-        (result) => {
-          round.report = result as DispatchReport;
-          return round.report;
-        },
-      );
+      trace.follow(dispatch, (result) => {
+        round.report = result as DispatchReport;
+        return round.report;
+      });
     }
   }
   return round;
@@ -136,16 +136,12 @@ export function startCombine<T extends Tensor>(
     // Memory of the plan would be overwritten by the next layer while the framework still holds this one's result.
     const fresh = out ?? a2a.empty(dtype, [tokens, hiddenSize]);
     const rowBytes = trace === undefined ? 0 : byteLengthOf(expertOutput.dtype, [hiddenSize]);
-    const combine = round.dispatch.combine(expertOutput, { out: fresh });
+    const start = () => round.dispatch.combine(expertOutput, { out: fresh });
+    const combine = trace === undefined ? start() : enqueueTraced(a2a, trace, start);
     round.combine = combine;
     round.trace = trace;
     trace?.enqueued({ tokens, slots, rowBytes });
-    if (!waits) {
-      trace?.follow(
-        () => combine.ready(),
-        () => round.report,
-      );
-    }
+    if (!waits) trace?.follow(combine, () => round.report);
   } catch (error) {
     trace?.refused(error);
     throw error;

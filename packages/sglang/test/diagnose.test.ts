@@ -2,8 +2,9 @@ import { type Backend, type MoeAllToAll, planWorkspace } from "@moe-a2a/core";
 import { jsBackend } from "@moe-a2a/js";
 import { describe, expect, it } from "vitest";
 import { playExactRound } from "../src/diagnose/exact-round.js";
-import { readDevices, readMatrix } from "../src/diagnose/gpus.js";
+import { lookAtGpus } from "../src/diagnose/gpus.js";
 import { isInRange } from "../src/diagnose/installed.js";
+import { normalPciBusId, pickMatrix, readDevices, readMatrix } from "../src/diagnose/nvidia-smi.js";
 import { type Diagnosis, diagnose } from "../src/index.js";
 import { CUDA_MANIFEST, install } from "./installation.js";
 import { configOf } from "./world.js";
@@ -80,6 +81,47 @@ describe("diagnose()", () => {
   });
 });
 
+describe("diagnose() with a CUDA package that can be asked about GPUs", () => {
+  const gpu = {
+    id: 0,
+    name: "NVIDIA H200",
+    pciBusId: "0000:1b:00.0",
+    uuid: "00112233445566778899aabbccddeeff",
+    computeCapability: "9.0",
+    multiprocessors: 132,
+    memoryBytes: 2 ** 37,
+  };
+  const facts = {
+    driver: "580.95.05",
+    driverCuda: "13.0",
+    devices: [gpu],
+    peers: [[{ access: true, atomics: true }]],
+  };
+  const status = '{ available: false, code: "CUDA_NO_PEER_ACCESS", reason: "none", hint: "none" }';
+  const entry = (inspect: string): string => `
+    export const cudaBackend = { status: () => (${status}), create() {} };
+    export const inspectGpus = ${inspect};
+  `;
+
+  it("takes them from there, also where the backend cannot run", async () => {
+    const { gpus, ok } = await diagnoseWith({
+      "package.json": CUDA_MANIFEST,
+      "index.js": entry(`async () => (${JSON.stringify(facts)})`),
+    });
+    const { uuid: _, ...device } = gpu;
+    expect(gpus).toMatchObject({ source: "cuda", driver: "580.95.05", cuda: "13.0", devices: [device] });
+    expect(gpus).toMatchObject({ links: [], peerAccess: [], peerAtomics: [] });
+    expect(ok).toBe(false);
+  });
+
+  it("goes on where that fails, whatever is thrown", async () => {
+    for (const inspect of ["async () => { throw new Error('no'); }", "() => { throw 7; }", "'no function'"]) {
+      const { gpus } = await diagnoseWith({ "package.json": CUDA_MANIFEST, "index.js": entry(inspect) });
+      expect(gpus.source).not.toBe("cuda");
+    }
+  });
+});
+
 describe("the exact round", () => {
   /** The CPU backend, with something changed in each of its ranks. */
   const spoilt = (spoil: (a2a: MoeAllToAll) => Partial<MoeAllToAll>): Backend => ({
@@ -130,14 +172,17 @@ describe("the exact round", () => {
 describe("what nvidia-smi says", () => {
   it("is read: the driver and the GPUs", () => {
     const text =
-      "0, NVIDIA H200, 580.95.05, 9.0, 143771, 143000\n1, NVIDIA H200, 580.95.05, 9.0, 143771, 1\n";
+      "0, 00000000:1B:00.0, NVIDIA H200, 580.95.05, 9.0, 143771, 143000\n" +
+      "1, 00000000:43:00.0, NVIDIA H200, 580.95.05, 9.0, 143771, 1\n";
     const { driver, devices } = readDevices(text);
     expect(driver).toBe("580.95.05");
     expect(devices).toHaveLength(2);
     expect(devices[1]).toEqual({
       id: 1,
       name: "NVIDIA H200",
+      pciBusId: "0000:43:00.0",
       computeCapability: "9.0",
+      multiprocessors: undefined,
       memoryBytes: 143771 * 2 ** 20,
       freeBytes: 2 ** 20,
     });
@@ -160,6 +205,72 @@ describe("what nvidia-smi says", () => {
     const access = " \tGPU0\tGPU1\t\n GPU0\tX\tNS\t\n GPU1\tNS\tX\t\n\nLegend:\n  NS = Not supported\n";
     expect(readMatrix(access, 2)[0]).toEqual(["X", "NS"]);
     expect(readMatrix("", 2)).toEqual([]);
+  });
+
+  it("is put into the order in which CUDA shows the GPUs, without those that it hides", () => {
+    const matrix = [
+      ["X", "NV1", "NV2"],
+      ["NV3", "X", "NV4"],
+      ["NV5", "NV6", "X"],
+    ];
+    const known = ["00000000:1B:00.0", "00000000:43:00.0", "00010000:52:00.0"];
+    expect(pickMatrix(matrix, known, ["10000:52:00.0", "0000:1b:00.0"])).toEqual([]);
+    expect(pickMatrix(matrix, known, ["00010000:52:00.0", "0000:1b:00.0"])).toEqual([
+      ["X", "NV5"],
+      ["NV2", "X"],
+    ]);
+    expect(pickMatrix([], known, ["0000:1b:00.0"])).toEqual([]);
+    expect(normalPciBusId("00000000:1B:00.0\n")).toBe("0000:1b:00.0");
+  });
+});
+
+describe("what CUDA says of the GPUs", () => {
+  const gpu = (id: number) => ({
+    id,
+    name: "NVIDIA H200",
+    pciBusId: `0000:0${id}:00.0`,
+    uuid: "0123456789abcdef0123456789abcdef",
+    computeCapability: "9.0",
+    multiprocessors: 132,
+    memoryBytes: 2 ** 37,
+    freeBytes: id === 0 ? 2 ** 36 : undefined,
+  });
+  const peers = [
+    [
+      { access: true, atomics: true },
+      { access: true, atomics: false },
+    ],
+    [
+      { access: false, atomics: false },
+      { access: true, atomics: true },
+    ],
+  ];
+
+  it("is taken as it is", async () => {
+    const found = await lookAtGpus(async () => ({
+      driver: "580.95.05",
+      driverCuda: "13.0",
+      devices: [gpu(0), gpu(1)],
+      peers,
+    }));
+    expect(found).toMatchObject({ source: "cuda", driver: "580.95.05", cuda: "13.0" });
+    expect(found.devices[1]).toEqual({ ...gpu(1), uuid: undefined });
+    expect(found.peerAccess).toEqual([
+      ["X", "OK"],
+      ["NS", "X"],
+    ]);
+    expect(found.peerAtomics).toEqual([
+      ["X", "NS"],
+      ["NS", "X"],
+    ]);
+  });
+
+  it("is not missed where it cannot be had, or is that there are none", async () => {
+    const without = await lookAtGpus();
+    expect(without.source).not.toBe("cuda");
+    expect(await lookAtGpus(() => Promise.reject(new Error("no")))).toEqual(without);
+    const none = { driver: undefined, driverCuda: "13.0", devices: [], peers: [] };
+    expect(await lookAtGpus(async () => none)).toEqual({ ...without, cuda: "13.0" });
   });
 });
 

@@ -55,9 +55,11 @@ describe("moe-a2a doctor", () => {
     const devices = [0, 1].map((id) => ({
       id,
       name: "NVIDIA H200",
+      pciBusId: `0000:${id + 1}b:00.0`,
       computeCapability: "9.0",
+      multiprocessors: 132,
       memoryBytes: 141 * 2 ** 30,
-      freeBytes: 140.5 * 2 ** 30,
+      freeBytes: id === 0 ? 140.5 * 2 ** 30 : undefined,
     }));
     const status = {
       available: true,
@@ -79,13 +81,19 @@ describe("moe-a2a doctor", () => {
         { name: "cuda", status, round: { exact: false, ranks: 2, ms: 12.3, problem: "rank 0: no" } },
       ],
       gpus: {
+        source: "cuda",
         driver: "580.95.05",
+        cuda: "13.0",
         devices,
         links: [
           ["X", "NV18"],
           ["NV18", "X"],
         ],
-        peerAccess: [],
+        peerAccess: [
+          ["X", "OK"],
+          ["NS", "X"],
+        ],
+        peerAtomics: [],
         visibleDevices: "0,1",
       },
       memory: undefined,
@@ -104,13 +112,16 @@ describe("moe-a2a doctor", () => {
               a round of 2 ranks, one of them idle: FAILED: rank 0: no (12 ms)
 
       GPUs
-        driver 580.95.05
-        0: NVIDIA H200, compute capability 9.0, 140.5 GiB of 141.0 GiB free
-        1: NVIDIA H200, compute capability 9.0, 140.5 GiB of 141.0 GiB free
+        driver 580.95.05, CUDA 13.0
+        0: NVIDIA H200 at 0000:1b:00.0, compute capability 9.0, 132 multiprocessors, 140.5 GiB free of 141.0 GiB
+        1: NVIDIA H200 at 0000:2b:00.0, compute capability 9.0, 132 multiprocessors, not usable here, of 141.0 GiB
         CUDA_VISIBLE_DEVICES is "0,1"
         links:
         GPU0  X     NV18
         GPU1  NV18  X
+        peer access:
+        GPU0  X     OK
+        GPU1  NS    X
 
       Problems: 1
         - a round on cuda fails: rank 0: no

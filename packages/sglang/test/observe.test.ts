@@ -148,7 +148,7 @@ describe("a phase that its caller does not wait for, as on a GPU", () => {
     const heard = listen();
     const trace = PhaseTrace.start("dispatch", 0, 2)!;
     trace.enqueued({ tokens: 2, slots: 2, rowBytes: 10 });
-    trace.follow(ready, () => report);
+    trace.follow({ ready }, () => report);
     await sleep(0);
     return heard.slice(2);
   };

@@ -7,7 +7,7 @@ import {
   type MoeAllToAll,
   type Tensor,
 } from "@moe-a2a/core";
-import type { CudaCreateOptions, CudaMoeAllToAll, Graph } from "@moe-a2a/cuda";
+import type { CudaCreateOptions, CudaMoeAllToAll, DeviceTime, DeviceTimed, Graph } from "@moe-a2a/cuda";
 import type { BackendUnderTest } from "./backends.js";
 
 /** Options of `create` that only tests of the CUDA backend use. */
@@ -23,6 +23,10 @@ export interface CudaExtras {
   /** A stream on the instance's GPU. */
   createStream(a2a: MoeAllToAll): { readonly handle: bigint; dispose(): void };
   capture(a2a: MoeAllToAll, fn: (stream: bigint) => unknown): Promise<Graph>;
+  /** Has the GPU time what `enqueue` enqueues. */
+  timed<R>(a2a: MoeAllToAll, enqueue: () => R): R;
+  /** The time of a phase that was enqueued so. */
+  deviceTime(phase: object): Promise<DeviceTime | undefined>;
   /** A tensor `offset` bytes past an aligned address. */
   atAddress(a2a: MoeAllToAll, dtype: DType, shape: readonly number[], offset: number): Tensor;
 }
@@ -75,6 +79,8 @@ export async function loadCuda(): Promise<BackendUnderTest> {
     cuda: {
       createStream: (a2a) => createStream((a2a as unknown as CudaMoeAllToAll).device),
       capture: (a2a, fn) => (a2a as unknown as CudaMoeAllToAll).capture(fn),
+      timed: (a2a, enqueue) => (a2a as unknown as CudaMoeAllToAll).timed(enqueue),
+      deviceTime: (phase) => (phase as DeviceTimed).deviceTime(),
       atAddress,
     },
   };

@@ -33,6 +33,7 @@ export interface Series {
   readonly number: number;
 }
 
+/** Who gathers, for how long, and what to tell of it. */
 export interface GatherOptions<T> {
   /** The ranks that take part, this one among them. Default all. */
   readonly ranks?: readonly number[];

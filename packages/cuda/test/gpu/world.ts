@@ -1,6 +1,11 @@
 import type { CudaTensor } from "@moe-a2a/core";
-import { createLocalGroup, type Dispatch, type MoeAllToAllConfig } from "@moe-a2a/core";
-import { type CudaCreateOptions, type CudaMoeAllToAll, cudaBackend } from "../../src/index.js";
+import { createLocalGroup, type MoeAllToAllConfig } from "@moe-a2a/core";
+import {
+  type CudaCreateOptions,
+  type CudaMoeAllToAll,
+  cudaBackend,
+  type DeviceDispatch,
+} from "../../src/index.js";
 import { installedNative } from "../../src/loader.js";
 import type { Native } from "../../src/native.js";
 
@@ -64,7 +69,7 @@ export async function dispatch(
   tokens: number,
   target: number = a2a.epRank,
   change: { readonly stream?: bigint; readonly lane?: 0 | 1 } = {},
-): Promise<Dispatch<CudaTensor> & { readonly stream: bigint }> {
+): Promise<DeviceDispatch> {
   const ids = await upload(a2a, "int32", [tokens, 1], new Array(tokens).fill(2 * target));
   const rows = await upload(a2a, "float32", [tokens, 4], rowsOf(a2a.epRank, tokens));
   return a2a.dispatch({ numLocalTokens: tokens, tokenSelectedExperts: ids, payloads: [rows], ...change });

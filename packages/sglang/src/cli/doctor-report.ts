@@ -1,5 +1,11 @@
 import { formatWorkspacePlan } from "@moe-a2a/core";
-import type { BackendDiagnosis, Diagnosis, GpuDiagnosis, MemoryDiagnosis } from "../diagnose/diagnosis.js";
+import type {
+  BackendDiagnosis,
+  Diagnosis,
+  GpuDevice,
+  GpuDiagnosis,
+  MemoryDiagnosis,
+} from "../diagnose/diagnosis.js";
 
 const GIB = 2 ** 30;
 const gib = (bytes: number): string => `${(bytes / GIB).toFixed(1)} GiB`;
@@ -45,18 +51,33 @@ function formatBackend({ name, status, round }: BackendDiagnosis): string[] {
   return lines;
 }
 
-function formatGpus({ driver, devices, links, peerAccess, visibleDevices }: GpuDiagnosis): string[] {
+function formatGpus(gpus: GpuDiagnosis): string[] {
+  const { source, driver, cuda, devices, links, peerAccess, peerAtomics, visibleDevices } = gpus;
   const lines: string[] = [];
-  if (driver === undefined) lines.push("nvidia-smi shows none");
-  else lines.push(`driver ${driver}`);
-  for (const { id, name, computeCapability, memoryBytes, freeBytes } of devices) {
-    lines.push(
-      `${id}: ${name}, compute capability ${computeCapability}, ${gib(freeBytes)} of ${gib(memoryBytes)} free`,
-    );
+  if (source === undefined) lines.push("neither CUDA nor nvidia-smi shows any");
+  if (driver !== undefined || cuda !== undefined) {
+    lines.push(`driver ${driver ?? "of unknown release"}${cuda === undefined ? "" : `, CUDA ${cuda}`}`);
   }
+  lines.push(...devices.map(formatGpu));
   if (visibleDevices !== undefined) lines.push(`CUDA_VISIBLE_DEVICES is ${JSON.stringify(visibleDevices)}`);
-  lines.push(...formatMatrix("links", links), ...formatMatrix("peer access", peerAccess));
+  lines.push(
+    ...formatMatrix("links", links),
+    ...formatMatrix("peer access", peerAccess),
+    ...formatMatrix("peer atomics", peerAtomics),
+  );
   return lines;
+}
+
+function formatGpu(device: GpuDevice): string {
+  const { id, name, pciBusId, computeCapability, multiprocessors, memoryBytes, freeBytes } = device;
+  const parts = multiprocessors === undefined ? [] : [`${multiprocessors} multiprocessors`];
+  const free = freeBytes === undefined ? "not usable here, of" : `${gib(freeBytes)} free of`;
+  return [
+    `${id}: ${name} at ${pciBusId}`,
+    `compute capability ${computeCapability}`,
+    ...parts,
+    `${free} ${gib(memoryBytes)}`,
+  ].join(", ");
 }
 
 function formatMatrix(title: string, matrix: readonly (readonly string[])[]): string[] {

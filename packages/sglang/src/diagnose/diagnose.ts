@@ -12,7 +12,7 @@ import type {
   SystemDiagnosis,
 } from "./diagnosis.js";
 import { playExactRound } from "./exact-round.js";
-import { askGpus } from "./gpus.js";
+import { lookAtGpus } from "./gpus.js";
 import { installedPackages, isInRange, NODE_RANGE } from "./installed.js";
 
 const WHERE = "diagnose()";
@@ -42,7 +42,7 @@ export async function diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis
     problems.unshift(`Node ${system.node} is too old; take ${system.nodeRange}`);
   }
   const cuda = await probeCuda();
-  const gpus = await askGpus();
+  const gpus = await lookAtGpus(cuda.inspect);
   const backends = [
     await examine("cuda", cuda.status, cuda.backend, timeoutMs),
     await examine("js", jsBackend.status(), jsBackend, timeoutMs),

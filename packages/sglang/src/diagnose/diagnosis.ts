@@ -64,15 +64,24 @@ export interface RoundDiagnosis {
   readonly problem: string | undefined;
 }
 
-/** The GPUs as the driver's own tool shows them, all those of the machine, usable or not. */
+/**
+ * The GPUs: as CUDA shows and numbers them to this process, or, where it shows none, as the driver's own tool does, all those
+ * of the machine.
+ */
 export interface GpuDiagnosis {
-  /** Undefined where there is no NVIDIA driver, or no `nvidia-smi` to ask. */
+  /** Who told; undefined where nobody could. */
+  readonly source: "cuda" | "nvidia-smi" | undefined;
+  /** The driver's release; undefined where there is no NVIDIA driver, or nobody to ask. */
   readonly driver: string | undefined;
+  /** The CUDA version that the driver knows, as `13.0`; undefined where CUDA was not asked. */
+  readonly cuda: string | undefined;
   readonly devices: readonly GpuDevice[];
   /** By GPU and peer: how they are connected, such as `NV18`, `PIX` or `SYS`; empty where nobody can say. */
   readonly links: readonly (readonly string[])[];
-  /** By GPU and peer: `OK` where the one can read the other's memory; empty where nobody can say. */
+  /** By GPU and peer: `OK` where the one can use the other's memory; empty where nobody can say. */
   readonly peerAccess: readonly (readonly string[])[];
+  /** The same for atomic operations at full speed. */
+  readonly peerAtomics: readonly (readonly string[])[];
   /** The environment's `CUDA_VISIBLE_DEVICES`, which hides and renumbers GPUs. */
   readonly visibleDevices: string | undefined;
 }
@@ -81,9 +90,14 @@ export interface GpuDiagnosis {
 export interface GpuDevice {
   readonly id: number;
   readonly name: string;
+  /** As `0000:1b:00.0`. */
+  readonly pciBusId: string;
   readonly computeCapability: string;
+  /** Undefined where CUDA was not asked. */
+  readonly multiprocessors: number | undefined;
   readonly memoryBytes: number;
-  readonly freeBytes: number;
+  /** Undefined where this process cannot use the GPU. */
+  readonly freeBytes: number | undefined;
 }
 
 /** What a config would take, in bytes per rank. */

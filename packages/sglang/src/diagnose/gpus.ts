@@ -1,65 +1,59 @@
-import { execFile } from "node:child_process";
-import { stripVTControlCharacters } from "node:util";
+import type { CudaGpus } from "../cuda.js";
 import type { GpuDevice, GpuDiagnosis } from "./diagnosis.js";
+import { askDevices, askLinks } from "./nvidia-smi.js";
 
-const LIMIT_MS = 10_000;
-const MIB = 2 ** 20;
-const FIELDS = ["index", "name", "driver_version", "compute_cap", "memory.total", "memory.free"];
-
-/** What `nvidia-smi` prints, or an empty text where it is not there or fails. */
-function nvidiaSmi(...args: string[]): Promise<string> {
-  return new Promise((resolve) => {
-    execFile("nvidia-smi", args, { timeout: LIMIT_MS }, (error, stdout) => resolve(error ? "" : stdout));
-  });
+/**
+ * Asks CUDA about the GPUs, where its package can be asked, and the driver's own tool for what CUDA does not tell: how they
+ * are linked; everything, where CUDA shows none. Never rejects.
+ */
+export async function lookAtGpus(inspect?: () => Promise<CudaGpus>): Promise<GpuDiagnosis> {
+  const found = await ask(inspect);
+  return found !== undefined && found.devices.length > 0 ? await ofCuda(found) : await ofTool(found);
 }
 
-/** Asks the driver's own tool; where there is none, nothing is known. Never rejects. */
-export async function askGpus(): Promise<GpuDiagnosis> {
-  const visibleDevices = process.env.CUDA_VISIBLE_DEVICES;
-  const list = await nvidiaSmi(`--query-gpu=${FIELDS.join(",")}`, "--format=csv,noheader,nounits");
-  const { driver, devices } = readDevices(list);
+/** A GPU that cannot be asked is the backend's problem, which has its own place in the diagnosis. */
+async function ask(inspect: (() => Promise<CudaGpus>) | undefined): Promise<CudaGpus | undefined> {
+  try {
+    return await inspect?.();
+  } catch {
+    return undefined;
+  }
+}
+
+async function ofCuda({ driver, driverCuda, devices, peers }: CudaGpus): Promise<GpuDiagnosis> {
   const several = devices.length > 1;
-  const [links, peerAccess] = await Promise.all([
-    several ? nvidiaSmi("topo", "-m") : "",
-    several ? nvidiaSmi("topo", "-p2p", "r") : "",
-  ]);
+  const matrix = (can: (peer: CudaGpus["peers"][number][number]) => boolean): string[][] =>
+    several ? peers.map((row, id) => row.map((peer, other) => mark(id === other, can(peer)))) : [];
   return {
+    source: "cuda",
     driver,
-    devices,
-    links: readMatrix(links, devices.length),
-    peerAccess: readMatrix(peerAccess, devices.length),
-    visibleDevices,
+    cuda: driverCuda,
+    devices: devices.map(({ uuid: _, ...device }) => device),
+    links: several ? await askLinks(devices.map(({ pciBusId }) => pciBusId)) : [],
+    peerAccess: matrix(({ access }) => access),
+    peerAtomics: matrix(({ atomics }) => atomics),
+    visibleDevices: visibleDevices(),
   };
 }
 
-/** Reads the lines of `nvidia-smi --query-gpu`. */
-export function readDevices(text: string): Pick<GpuDiagnosis, "driver" | "devices"> {
-  let driver: string | undefined;
-  const devices: GpuDevice[] = [];
-  for (const line of text.split("\n")) {
-    const cells = line.split(", ");
-    if (cells.length !== FIELDS.length) continue;
-    const [id, name, version, computeCapability, total, free] = cells as [string, ...string[]];
-    driver = version;
-    devices.push({
-      id: Number(id),
-      name: name!,
-      computeCapability: computeCapability!,
-      memoryBytes: Number(total) * MIB,
-      freeBytes: Number(free) * MIB,
-    });
-  }
-  return { driver, devices };
+async function ofTool(found: CudaGpus | undefined): Promise<GpuDiagnosis> {
+  const { driver = found?.driver, devices, peerAccess } = await askDevices();
+  const links = devices.length > 1 ? await askLinks(devices.map(pciBusIdOf)) : [];
+  return {
+    source: devices.length > 0 ? "nvidia-smi" : undefined,
+    driver,
+    cuda: found?.driverCuda,
+    devices,
+    links,
+    peerAccess,
+    peerAtomics: [],
+    visibleDevices: visibleDevices(),
+  };
 }
 
-/** Reads a matrix of `nvidia-smi topo`, GPUs only; empty where the text holds none of this size. */
-export function readMatrix(text: string, size: number): string[][] {
-  const rows: string[][] = [];
-  // Headings are underlined on terminals, and elsewhere too.
-  for (const line of stripVTControlCharacters(text).split("\n")) {
-    const [name, ...cells] = line.trim().split(/\s+/);
-    if (name === `GPU${rows.length}` && cells.length >= size && cells[rows.length] === "X")
-      rows.push(cells.slice(0, size));
-  }
-  return rows.length === size ? rows : [];
-}
+const pciBusIdOf = ({ pciBusId }: GpuDevice): string => pciBusId;
+
+const visibleDevices = (): string | undefined => process.env.CUDA_VISIBLE_DEVICES;
+
+/** The words of `nvidia-smi topo`. */
+const mark = (isItself: boolean, can: boolean): string => (isItself ? "X" : can ? "OK" : "NS");

@@ -1,4 +1,5 @@
 import type { DispatchReport } from "@moe-a2a/core";
+import type { DeviceTime } from "./device-time.js";
 
 /**
  * `node:diagnostics_channel` tracing channel of every dispatch through a dispatcher: `tracing:moe-a2a:dispatch:start` and so
@@ -24,9 +25,11 @@ export interface PhaseStart {
  * - `asyncStart` and `asyncEnd`, once it has arrived: also `round`, `lane`, `bytes` and `report`;
  * - `error`: also `error`.
  *
- * On a GPU the arrival is when the host hears of it; a phase that is part of a graph has none, as replays have no phases.
+ * On a GPU the arrival is when the host hears of it, and `deviceTime` tells when the phase ran; a phase that is part of a graph has none, as replays have no phases.
  */
 export interface PhaseMessage extends PhaseStart {
+  /** Set by a listener at `start` that wants `deviceTime`, which takes some microseconds of a GPU's phase. */
+  timed?: boolean;
   /** Of this rank; 0 for an idle one. */
   tokens?: number;
   /** Slots per sender, m. */
@@ -39,5 +42,7 @@ export interface PhaseMessage extends PhaseStart {
   bytes?: number;
   /** Of the dispatch; its `waitMs` tells how long this rank waited for each peer. */
   report?: DispatchReport;
+  /** On a GPU, at `asyncEnd`, where a listener has set `timed` and the phase has not failed. */
+  deviceTime?: DeviceTime;
   error?: unknown;
 }

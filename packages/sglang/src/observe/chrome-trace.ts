@@ -38,7 +38,10 @@ export function startTrace({ file }: TraceOptions): Trace {
   const starts = new WeakMap<PhaseMessage, number>();
   const rows = new Set<number>();
   const unsubscribe = subscribeToPhases({
-    started: (message) => starts.set(message, now()),
+    started: (message) => {
+      message.timed = true;
+      starts.set(message, now());
+    },
     ended: (message) => {
       const start = starts.get(message);
       // It began before the trace did.
@@ -84,16 +87,20 @@ function rowEvents(tid: number): object[] {
 }
 
 function phaseEvent(message: PhaseMessage, tid: number, start: number): object {
-  const { phase, round, tokens, slots, bytes, report, error } = message;
+  const { phase, round, tokens, slots, bytes, report, deviceTime, error } = message;
   const dispatched = phase === "dispatch" ? report : undefined;
+  const heard = now();
+  const ran = deviceTime ?? { start, end: heard };
+  const ts = Math.round(ran.start * 1000);
   return {
     name: error === undefined ? phase : `${phase} failed`,
     cat: "moe-a2a",
     ph: "X",
     pid: 0,
     tid,
-    ts: Math.round(start * 1000),
-    dur: Math.round((now() - start) * 1000),
+    ts,
+    // From rounded times, so that phases which follow one another do not overlap.
+    dur: Math.max(0, Math.round(ran.end * 1000) - ts),
     args: {
       round,
       tokens,
@@ -102,6 +109,8 @@ function phaseEvent(message: PhaseMessage, tid: number, start: number): object {
       tokensSent: dispatched?.tokensSent,
       tokensReceived: dispatched?.tokensReceived,
       waitMs: dispatched?.waitMs,
+      queuedMs: deviceTime && deviceTime.start - start,
+      heardMs: deviceTime && heard - deviceTime.end,
       error: isMoeA2AError(error) ? error.code : error === undefined ? undefined : String(error),
     },
   };

@@ -1,6 +1,7 @@
 import { tracingChannel } from "node:diagnostics_channel";
 import { type DispatchReport, isMoeA2AError } from "@moe-a2a/core";
 import { COMBINE_CHANNEL, DISPATCH_CHANNEL, type PhaseMessage, type PhaseStart } from "./channels.js";
+import { type DeviceTime, deviceTimeOf } from "./device-time.js";
 
 const CHANNELS = {
   dispatch: tracingChannel<unknown, PhaseMessage>(DISPATCH_CHANNEL),
@@ -25,6 +26,11 @@ export class PhaseTrace {
     return CHANNELS[this.#message.phase];
   }
 
+  /** Whether a listener wants to know when the phase ran on its GPU. */
+  get isTimed(): boolean {
+    return this.#message.timed === true;
+  }
+
   /** The phase is enqueued. */
   enqueued(facts: Pick<PhaseMessage, "tokens" | "slots" | "rowBytes">): void {
     Object.assign(this.#message, facts);
@@ -39,8 +45,9 @@ export class PhaseTrace {
   }
 
   /** The phase has arrived; `report` of its round's dispatch, where it is known. */
-  arrived(report: DispatchReport | undefined): void {
+  arrived(report: DispatchReport | undefined, deviceTime?: DeviceTime): void {
     const message = this.#message;
+    if (deviceTime !== undefined) message.deviceTime = deviceTime;
     if (report !== undefined) {
       const { round, lane, tokensSent } = report;
       Object.assign(message, { round, lane, bytes: tokensSent * message.rowBytes!, report });
@@ -57,18 +64,23 @@ export class PhaseTrace {
   }
 
   /** Tells of the arrival of a phase that its caller does not wait for, as on a GPU. */
-  follow(ready: () => Promise<unknown>, reportOf: (result: unknown) => DispatchReport | undefined): void {
+  follow(
+    phase: { ready(): Promise<unknown> },
+    reportOf: (result: unknown) => DispatchReport | undefined,
+  ): void {
     const wait = async (): Promise<void> => {
       let result: unknown;
       try {
-        result = await ready();
+        result = await phase.ready();
       } catch (error) {
         // A phase of a graph is recorded and not played: it never arrives.
         const captured = isMoeA2AError(error, "ERR_MOE_A2A_STATE") && error.state === "captured";
         if (!captured) this.failed(error);
         return;
       }
-      this.arrived(reportOf(result));
+      // Others may ask for it before the time is there.
+      const report = reportOf(result);
+      this.arrived(report, this.isTimed ? await deviceTimeOf(phase) : undefined);
     };
     void wait();
   }

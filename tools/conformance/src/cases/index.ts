@@ -12,6 +12,7 @@ import { creation } from "./creation.js";
 import { cudaGraphs } from "./cuda-graphs.js";
 import { cudaMappings } from "./cuda-mappings.js";
 import { cudaStreams } from "./cuda-streams.js";
+import { cudaTimes } from "./cuda-times.js";
 import { departures } from "./departures.js";
 import { determinism } from "./determinism.js";
 import { disagreement } from "./disagreement.js";
@@ -53,6 +54,7 @@ const rankCases: readonly RankCase[] = [
   ...cudaStreams,
   ...cudaGraphs,
   ...cudaMappings,
+  ...cudaTimes,
 ];
 
 const byName = new Map(rankCases.map((c) => [c.name, c]));

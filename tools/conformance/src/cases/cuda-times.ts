@@ -1,0 +1,52 @@
+import { oracleCombine } from "@moe-a2a/core";
+import type { RankCase } from "../case.js";
+import { check, sameOutput } from "../check.js";
+import { Flight } from "../flight.js";
+import { each, setUp } from "./common.js";
+
+const ranks = 4;
+const { config, round } = setUp({ ranks, tokens: 6, topK: 3, timeoutMs: 10_000 });
+
+/** Clocks are compared to some ten microseconds; a machine that does other things as well adds to that. */
+const TOLERANCE_MS = 1;
+
+const now = (): number => performance.timeOrigin + performance.now();
+
+/** Ranks on all GPUs, threads and processes of the machine tell one story. */
+const oneClock: RankCase = {
+  name: "times: no rank's dispatch ends before the last rank has begun it",
+  ranks,
+  config,
+  needs: { cuda: true },
+  async run(context) {
+    const a2a = await context.create();
+    const { timed, deviceTime } = context.target.cuda!;
+    for (let turn = 0; turn < 12; turn++) {
+      context.at(`turn ${turn}`);
+      const counts = each(ranks, 0).map((_, r) => ((r + turn) % 3 ? (r * 5 + turn) % 7 : 0));
+      const made = context.round(turn, round(counts, { slots: 6 }));
+      const input = await Flight.input(a2a, made, context.target);
+      const before = now();
+      const dispatch = timed(a2a, () => a2a.dispatch(input));
+      const combine = timed(a2a, () => dispatch.combine(dispatch.recv[0]!));
+      await combine.ready();
+      const times = [await deviceTime(dispatch), await deviceTime(combine)];
+      const after = now();
+      const [sent, summed] = times;
+      check(sent && summed, `a phase has no time: ${JSON.stringify(times)}`);
+      const moments = [before, sent.start, sent.end, summed.start, summed.end, after];
+      const inOrder = moments.every((at, i) => i === 0 || at > moments[i - 1]! - TOLERANCE_MS);
+      check(inOrder, `not in order: ${moments.map((at) => (at - before).toFixed(3))} ms`);
+      const expertOutputs = made.dispatched.map((d) => d!.recv[0]!);
+      const expected = oracleCombine({ dispatched: made.dispatched, expertOutputs })[context.rank]!;
+      sameOutput("output", await a2a.read(combine.output), expected);
+      const begun = Math.max(...(await context.gather(sent.start)));
+      check(
+        sent.end > begun - TOLERANCE_MS,
+        `the dispatch ends ${(begun - sent.end).toFixed(3)} ms before the last rank begins`,
+      );
+    }
+  },
+};
+
+export const cudaTimes: readonly RankCase[] = [oneClock];
