@@ -1,7 +1,8 @@
-// Combine of a round with few tokens: each rank sends its results as packets to the ranks of their tokens, its own among them,
-// which sum them as they come. See docs/protocol.md.
+// Combine of a round with few tokens: each rank sends its results as packets to the ranks of their tokens, its own
+// among them, which sum them as they come. See docs/protocol.md.
 //
-// A phase is a chain of latencies here: what the arguments alone decide is worked out before the kernels before are done.
+// A phase is a chain of latencies here: what the arguments alone decide is worked out before the kernels before are
+// done.
 #include "device/packets.cuh"
 #include "device/pieces.cuh"
 #include "device/results.cuh"
@@ -69,8 +70,7 @@ __device__ __forceinline__ void findPackets(const CombineParams &p, CombineShare
   if (entry.j >= entry.count) return;
   const PhaseParams &phase = p.phase;
   sh.ranks[entry.j] = entry.rank;
-  sh.packets[entry.j] =
-      phase.window + packetsAt(phase, p.packets, phase.at.combine_packets, entry.rank, entry.slot);
+  sh.packets[entry.j] = phase.window + packetsAt(phase, p.packets, phase.at.combine_packets, entry.rank, entry.slot);
 }
 
 template <int DType>
@@ -100,7 +100,8 @@ __device__ __forceinline__ void storeSums(const CombineParams &p, uint8_t *row, 
 #pragma unroll
   for (int i = 0; i < kCount; i++) {
     constexpr int kPerWord = 4 / sizeof(Out);
-    words[i / kPerWord] |= static_cast<uint32_t>(Element<OutDType>::round(sum[i])) << (8 * sizeof(Out) * (i % kPerWord));
+    words[i / kPerWord] |= static_cast<uint32_t>(Element<OutDType>::round(sum[i]))
+                           << (8 * sizeof(Out) * (i % kPerWord));
   }
   if constexpr (kBytes == 16) Vector<4>{{words[0], words[1], words[2], words[3]}}.store(to);
   else if constexpr (kBytes == 8) Vector<3>{words[0] | static_cast<uint64_t>(words[1]) << 32}.store(to);
@@ -160,7 +161,8 @@ __device__ __forceinline__ Waited sumPart(const CombineParams &p, const CombineS
 }
 
 template <int DType, int OutDType>
-__global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm) combineInPackets(const __grid_constant__ CombineParams p) {
+__global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
+    combineInPackets(const __grid_constant__ CombineParams p) {
   __shared__ CombineShared sh;
   BlockState &block = sh.block;
   const PhaseParams &phase = p.phase;
@@ -194,11 +196,11 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm) combineInPackets
   const int tokens = min(max(block.numTokens, 0), p.rows);
   const Vigil<kCombinePackets> vigil(phase, block, MOE_A2A_COMBINE, phase.at.combine_headers, kCombineHeaderBytes);
   Waited waited = kFailed;
-  // Results that lie where peers may store the rows of their next round have to be gone before they hear of this one. Then
-  // nothing is sent twice.
+  // Results that lie where peers may store the rows of their next round have to be gone before they hear of this one.
+  // Then nothing is sent twice.
   int piece = blockIdx.x, patience = p.packets.headerLast ? kForEver : kPatience;
   bool isAhead = looksAhead, isFound = true;
-  if (thread == 0 && blockIdx.x == 0 && !block.blocked) beginTogether(phase, MOE_A2A_COMBINE);
+  if (thread == kKeeper && blockIdx.x == 0 && !block.blocked) beginTogether(phase, MOE_A2A_COMBINE);
   while (!block.blocked) {
     if (piece < pieces) {
       if (thread == 0) takePiece(phase, block, MOE_A2A_COMBINE, piece);
@@ -243,7 +245,8 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm) combineInPackets
       }
       isFound = false;
       if (waited != kArrived) continue;
-      uint8_t *output = p.output + static_cast<int64_t>(token) * p.hiddenSize * sizeof(typename Element<OutDType>::Bits);
+      uint8_t *output =
+          p.output + static_cast<int64_t>(token) * p.hiddenSize * sizeof(typename Element<OutDType>::Bits);
       waited = sumPart<DType, OutDType>(p, sh, vigil, output, partStart(p.packets.received, part) + thread,
                                         partStart(p.packets.received, part + 1), patience);
     }
@@ -253,13 +256,13 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm) combineInPackets
     piece = findFreePiece(phase, block, MOE_A2A_COMBINE, pieces);
     if (piece == pieces) patience = kForEver;
   }
-  if (blockIdx.x == 0 && thread == 0) {
+  if (blockIdx.x == 0 && thread == kKeeper) {
     LaneState *lane = laneState(phase);
     if (waited == kArrived) storeRelaxedSys(&lane->completed, phaseNumber(block.round, MOE_A2A_COMBINE));
     startNextRound(lane, block);
   }
   // All that was read lies in this rank's own memory: a reset that left it out let nobody overwrite that.
-  if (leaveTogether(phase, block, MOE_A2A_COMBINE, waited != kArrived)) spoil<OutDType>(p, tokens);
+  if (leaveTogether(phase, block, MOE_A2A_COMBINE, waited != kArrived, tokens > 0)) spoil<OutDType>(p, tokens);
   MOE_A2A_MARK(6);
 }
 

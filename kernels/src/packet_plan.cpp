@@ -19,7 +19,8 @@ bool goesInPackets(const moe_a2a_config &config, int slots, uint64_t perRow, uin
 
 int planPackets(PacketParams &packets, uint64_t perRow, int sendRows, int receiveRows, const moe_a2a_mapping &asked,
                 int maxBlocks) {
-  const int count = static_cast<int>(perRow), useful = (count + kThreads * kUsefulPackets - 1) / (kThreads * kUsefulPackets);
+  const int count = static_cast<int>(perRow),
+            useful = (count + kThreads * kUsefulPackets - 1) / (kThreads * kUsefulPackets);
   const auto splitsOf = [&](int rows) {
     if (asked.splits) return std::min(asked.splits, count);
     return std::clamp(maxBlocks / std::max(1, rows), 1, useful);

@@ -5,8 +5,8 @@
 
 namespace moe_a2a {
 
-// Whether rows of `perRow` packets go in packets, with `slots` per rank: from values that all ranks agree on. `area` has room
-// for the packets of a phase.
+// Whether rows of `perRow` packets go in packets, with `slots` per rank: from values that all ranks agree on. `area`
+// has room for the packets of a phase.
 bool goesInPackets(const moe_a2a_config &config, int slots, uint64_t perRow, uint64_t area);
 
 // Cuts a phase in which a rank sends rows and receives rows, and returns the blocks of its launch.

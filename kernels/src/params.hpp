@@ -82,10 +82,10 @@ struct PayloadParams {
   const uint8_t *source;
   uint64_t target;  // byte offset of [ranks, maxTokens, rowBytes] in a window
   int32_t rowBytes;
-  int32_t vectorLog2;  // width of the widest access that source, target and rows allow
-  int32_t word;        // of the threads that share a token, the first that sends 4 bytes of this row; -1: all send
-  Parts parts;         // of a row's vectors, one for each split
-  int32_t firstPacket; // of this row among those of a token
+  int32_t vectorLog2;   // width of the widest access that source, target and rows allow
+  int32_t word;         // of the threads that share a token, the first that sends 4 bytes of this row; -1: all send
+  Parts parts;          // of a row's vectors, one for each split
+  int32_t firstPacket;  // of this row among those of a token
 };
 
 struct DispatchParams {
@@ -125,9 +125,9 @@ struct CombineParams {
   int32_t copyTickets;
   int32_t tokensPerTile;
   int32_t splits;
-  int32_t lanesLog2;  // threads that share a token: a warp, or a block
-  Parts parts;        // of a row's vectors, or elements where they are summed one by one
-  int32_t rows;       // of the output
+  int32_t lanesLog2;    // threads that share a token: a warp, or a block
+  Parts parts;          // of a row's vectors, or elements where they are summed one by one
+  int32_t rows;         // of the output
   int32_t storesWhole;  // a packet's sums go out in one access
 };
 

@@ -122,8 +122,8 @@ struct LaneState {
   uint32_t phaseFailed;
   int32_t dropped[3];
   uint32_t admitted;
-  uint64_t done;      // pieces of outgoing work, and blocks that failed in the upper half
-  uint64_t exits;     // blocks, and those that failed in the upper half
+  uint64_t done;   // pieces of outgoing work, and blocks that failed in the upper half
+  uint64_t exits;  // blocks, and those that failed in the upper half
   Together together[2];
   uint64_t badEntry;  // ~(token * topK + k) of the first bad id; 0: none
   Report reports[kReports];

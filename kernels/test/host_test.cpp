@@ -4,6 +4,7 @@
 #include <random>
 
 #include "mapping.hpp"
+#include "packet_plan.hpp"
 #include "wire.hpp"
 
 namespace {
@@ -60,6 +61,45 @@ void mappings() {
   expect(one.splits > 1, "one wide row goes through several blocks");
 }
 
+// Whether a DeepSeek-V3 dispatch goes in packets on this many ranks.
+bool inPackets(int ranks, int slots) {
+  moe_a2a_config config = someConfig();
+  config.ep_size = ranks;
+  config.max_tokens_per_rank = 4096;
+  config.max_dispatch_bytes_per_token = 14400;
+  const uint64_t area = moe_a2a::packetArea(config, moe_a2a::packetsOf(14400) + MOE_A2A_MAX_PAYLOADS);
+  return moe_a2a::goesInPackets(config, slots, moe_a2a::packetsOf(14400), area);
+}
+
+void packets() {
+  expect(inPackets(2, 36) && !inPackets(2, 37), "2 ranks: 36 tokens go in packets");
+  expect(inPackets(4, 18) && !inPackets(4, 19), "4 ranks: 18 tokens go in packets");
+  expect(inPackets(64, 1) && !inPackets(64, 2), "64 ranks: one token goes in packets");
+  expect(!inPackets(1, 1), "one rank needs no packets");
+  expect(!inPackets(2, 0), "no slots need no packets");
+  moe_a2a_config narrow = someConfig();
+  expect(moe_a2a::goesInPackets(narrow, 64, 1, ~0ull) && !moe_a2a::goesInPackets(narrow, 65, 1, ~0ull),
+         "64 slots are the most");
+  expect(!moe_a2a::goesInPackets(narrow, 4, 0, ~0ull), "rows without bytes need no packets");
+  std::mt19937 random(7);
+  for (int i = 0; i < 20000; i++) {
+    const int perRow = 1 + static_cast<int>(random() % 4000), sends = static_cast<int>(random() % 200),
+              receives = static_cast<int>(random() % 4100), most = 1 + static_cast<int>(random() % 500);
+    moe_a2a_mapping asked{};
+    if (random() % 4 == 0) asked.splits = 1 + static_cast<int>(random() % 64);
+    if (random() % 4 == 0) asked.blocks = 1 + static_cast<int>(random() % 20000);
+    moe_a2a::PacketParams plan{};
+    const int blocks = moe_a2a::planPackets(plan, static_cast<uint64_t>(perRow), sends, receives, asked, most);
+    expect(blocks >= 1 && blocks <= most, "all blocks fit");
+    expect(plan.pieces >= 1 && plan.pieces <= blocks && plan.pieces <= 1 + sends * plan.sendSplits,
+           "each piece has a block");
+    const auto covers = [&](const moe_a2a::Parts &parts, int splits) {
+      return splits >= 1 && parts.size * splits + parts.larger == perRow && parts.larger < splits;
+    };
+    expect(covers(plan.sent, plan.sendSplits) && covers(plan.received, plan.receiveSplits), "parts cover a row");
+  }
+}
+
 void errors() {
   moe_a2a_rank *rank = nullptr;
   expect(moe_a2a_rank_create(nullptr, nullptr, &rank) == MOE_A2A_INVALID, "null arguments are refused");
@@ -80,6 +120,8 @@ void sharing() {
   const moe_a2a_config config = someConfig();
   const moe_a2a_rank_options options{sizeof(options), 0, 0, 0, 0, 0, 1, 9};
   expect(moe_a2a_rank_create(&config, &options, &rank) == MOE_A2A_INVALID, "an unknown way to share is refused");
+  const moe_a2a_rank_options form{sizeof(form), 0, 0, 0, 0, 0, 1, 0, 2};
+  expect(moe_a2a_rank_create(&config, &form, &rank) == MOE_A2A_INVALID, "an unknown wire form is refused");
   moe_a2a_window_handle handle{};
   int32_t fd = 0;
   uint64_t address = 0;
@@ -101,6 +143,7 @@ void sharing() {
 int main() {
   layouts();
   mappings();
+  packets();
   errors();
   sharing();
   std::printf("host_test: %s\n", failures ? "FAILED" : "ok");

@@ -300,8 +300,9 @@ void timing(const Options &o, int devices) {
         outcome.struct_size = sizeof(outcome);
         CHECK_A2A(moe_a2a_outcome(mem.rank, 0, 0, 0x3fffffffu, &outcome));
         const moe_a2a_failure &f = outcome.failure;
-        std::printf("sample %d: rank %d failed: code %d, found by %d, phase %d, round %x, kind %d, missing %llx, field %d\n",
-                    s, r, f.code, f.found_by, f.phase, f.round, f.kind, (unsigned long long)f.missing_mask, f.field);
+        std::printf(
+            "sample %d: rank %d failed: code %d, found by %d, phase %d, round %x, kind %d, missing %llx, field %d\n", s,
+            r, f.code, f.found_by, f.phase, f.round, f.kind, (unsigned long long)f.missing_mask, f.field);
         failures++;
       }
       worst = ms > worst ? ms : worst;

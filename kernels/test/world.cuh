@@ -90,8 +90,8 @@ struct World {
     for (int r = 0; r < R; r++) {
       RankMemory &m = ranks[r];
       m.device = where[r] = r % devices;
-      moe_a2a_rank_options options{sizeof(options), r, m.device, 0xfffffffeu, 0, fill, (R + devices - 1) / devices,
-                                    MOE_A2A_NOT_SHAREABLE, wire};
+      moe_a2a_rank_options options{
+          sizeof(options), r, m.device, 0xfffffffeu, 0, fill, (R + devices - 1) / devices, MOE_A2A_NOT_SHAREABLE, wire};
       CHECK_A2A(moe_a2a_rank_create(&config, &options, &m.rank));
       uint64_t bytes;
       CHECK_A2A(moe_a2a_rank_window(m.rank, &m.window, &bytes));

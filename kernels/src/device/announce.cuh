@@ -42,8 +42,8 @@ __device__ inline void publish(const DispatchParams &p, const DispatchShared &sh
   delay(p.phase.delays.afterFlag);
 }
 
-// The same where headers vouch for nothing and are few: a lane has one packet of a header to tell, of which it knows all but
-// a word and the round beforehand.
+// The same where headers vouch for nothing and are few: a lane has one packet of a header to tell, of which it knows
+// all but a word and the round beforehand.
 class ShortMessage {
  public:
   __device__ __forceinline__ explicit ShortMessage(const DispatchParams &p, const uint32_t *said) {
@@ -54,7 +54,9 @@ class ShortMessage {
 #pragma unroll
     for (int i = 0; i < 3; i++) words_[i] = said[packet_ * 3 + i];
   }
-  static __device__ __forceinline__ bool suffices(const DispatchParams &p) { return p.phase.ranks * kDispatchPackets <= 32; }
+  static __device__ __forceinline__ bool suffices(const DispatchParams &p) {
+    return p.phase.ranks * kDispatchPackets <= 32;
+  }
 
   __device__ __forceinline__ void publish(const DispatchParams &p, const DispatchShared &sh) const {
     static_assert(kWordGeneration == 0 && kWordCount == 3);

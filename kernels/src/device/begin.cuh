@@ -134,19 +134,19 @@ __device__ __forceinline__ void beginPhase(const PhaseParams &p, int phase, cons
                              : thread == kReadStopped          ? &state->stopped
                              : thread == kReadActiveLow        ? active32
                              : thread == kReadActiveHigh       ? active32 + 1
-                             : thread == kReadCompleted ? reinterpret_cast<const int32_t *>(&lane->completed)
-                             : thread == kReadEra       ? reinterpret_cast<const int32_t *>(&lane->era)
-                             : tokenCount               ? tokenCount
-                                                        : active32;
+                             : thread == kReadCompleted        ? reinterpret_cast<const int32_t *>(&lane->completed)
+                             : thread == kReadEra              ? reinterpret_cast<const int32_t *>(&lane->era)
+                             : tokenCount                      ? tokenCount
+                                                               : active32;
     uint32_t word = loadRelaxedSys(address);
     if (thread == kReadTokens && !tokenCount) word = numTokens;
     const uint32_t round = __shfl_sync(0xffffffff, word, kReadRound),
                    generation = __shfl_sync(0xffffffff, word, kReadGeneration);
-    const bool isFine = thread == kReadWindowGeneration                    ? word == generation
-                        : thread == kReadAlarm || thread == kReadFailed    ? word == 0
-                        : thread == kReadStopped                           ? word != kStopAll
-                        : thread == kReadCompleted                         ? word == phaseNumber(round, phase) - 1
-                                                                           : true;
+    const bool isFine = thread == kReadWindowGeneration                 ? word == generation
+                        : thread == kReadAlarm || thread == kReadFailed ? word == 0
+                        : thread == kReadStopped                        ? word != kStopAll
+                        : thread == kReadCompleted                      ? word == phaseNumber(round, phase) - 1
+                                                                        : true;
     if (thread == kReadRound) block.round = word;
     if (thread == kReadGeneration) block.generation = word;
     if (thread == kReadActiveLow) reinterpret_cast<uint32_t *>(&block.active)[0] = word;

@@ -33,8 +33,8 @@ __device__ __forceinline__ void tellHost(const PhaseParams &p) {
   storeReleaseSys(&p.host->failed, 1);
 }
 
-// Writes a verdict into the windows of all active peers: all of it, then the word that vouches for it. `number` is the phase
-// that fails. One thread.
+// Writes a verdict into the windows of all active peers: all of it, then the word that vouches for it. `number` is the
+// phase that fails. One thread.
 __device__ inline void tellPeers(const PhaseParams &p, const RankState *state, int place, const void *body,
                                  unsigned bytes, uint32_t number) {
   const auto *words = static_cast<const uint32_t *>(body);

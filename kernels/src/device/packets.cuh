@@ -1,5 +1,5 @@
-// Rows in packets of 16 bytes, each stored and loaded whole: 8 bytes of the row and the tag of the round, so that each vouches
-// for itself. No fence comes before anything, and nothing is wiped, as no tag comes again.
+// Rows in packets of 16 bytes, each stored and loaded whole: 8 bytes of the row and the tag of the round, so that each
+// vouches for itself. No fence comes before anything, and nothing is wiped, as no tag comes again.
 #pragma once
 
 #include "wait.cuh"
@@ -58,8 +58,8 @@ __device__ __forceinline__ void storeUpTo8(uint8_t *to, uint64_t data, Width wid
 }
 
 // Where a slot's packets lie in a window: [rank, slot, packet].
-__device__ __forceinline__ uint64_t packetsAt(const PhaseParams &p, const PacketParams &packets, uint64_t area, int rank,
-                                              int slot) {
+__device__ __forceinline__ uint64_t packetsAt(const PhaseParams &p, const PacketParams &packets, uint64_t area,
+                                              int rank, int slot) {
   return area + static_cast<uint32_t>((rank * p.maxTokens + slot) * packets.perRow) * kPacketBytes;
 }
 
@@ -71,8 +71,8 @@ class Vigil {
                                    uint64_t headerBytes)
       : p_(p), block_(block), messages_{phase, headers, headerBytes, globalNanoseconds()} {}
 
-  // Looks until nothing is missing, or kNotYet after `patience` looks, if that is not 0. `look` says which ranks this lane
-  // still misses something of.
+  // Looks until nothing is missing, or kNotYet after `patience` looks, if that is not 0. `look` says which ranks this
+  // lane still misses something of.
   template <typename Look>
   __device__ __forceinline__ Waited await(int patience, Look look) const {
     Suspects suspects{0, 0};
@@ -96,8 +96,8 @@ class Vigil {
   // Who has not even told the round is missing for all warps; who has, for those that miss its packets.
   __device__ __forceinline__ uint64_t allMissing(uint64_t mine) const {
     const auto low = static_cast<uint32_t>(mine), high = static_cast<uint32_t>(mine >> 32);
-    const uint64_t rows = __reduce_or_sync(0xffffffff, low) |
-                          static_cast<uint64_t>(__reduce_or_sync(0xffffffff, high)) << 32;
+    const uint64_t rows = __reduce_or_sync(0xffffffff, low) | static_cast<uint64_t>(__reduce_or_sync(0xffffffff, high))
+                                                                  << 32;
     return rows | stillMissing<HeaderPackets>(p_, block_, messages_, block_.active);
   }
   __device__ __noinline__ bool investigates(uint64_t mine, Suspects &suspects) const {

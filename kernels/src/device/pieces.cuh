@@ -1,7 +1,7 @@
-// How the blocks of a phase in packets share its work, and leave. Each does the outgoing piece of its own number, and one that
-// has waited for a while does those of blocks that have not begun: so nobody waits for long while outgoing work is in no
-// running block, and yet a block asks for its rows before it knows anything else. Packets that are sent twice are the same,
-// and those of a phase come before those of the next.
+// How the blocks of a phase in packets share its work, and leave. Each does the outgoing piece of its own number, and
+// one that has waited for a while does those of blocks that have not begun: so nobody waits for long while outgoing
+// work is in no running block, and yet a block asks for its rows before it knows anything else. Packets that are sent
+// twice are the same, and those of a phase come before those of the next.
 #pragma once
 
 #include "begin.cuh"
@@ -29,8 +29,12 @@ __device__ __noinline__ inline int findFreePiece(const PhaseParams &p, BlockStat
   return static_cast<int>(block.ticket);
 }
 
-// The first block ends the phase as far as the lane's state goes, when it has heard from all peers: that it may tell blocks
-// that begin later. One thread of it, before it waits.
+// The thread of the first block that keeps the lane's state: of a warp that neither tells nor looks at headers where
+// there are few ranks.
+constexpr int kKeeper = kThreads / 2;
+
+// The first block ends the phase as far as the lane's state goes, when it has heard from all peers: that it may tell
+// blocks that begin later. The keeper, before the block waits.
 __device__ __forceinline__ void beginTogether(const PhaseParams &p, int phase) {
   laneState(p)->together[phase].isBegun = 1;
   fenceGpu();
@@ -51,11 +55,16 @@ __device__ __noinline__ inline void awaitOthers(const PhaseParams &p, const Bloc
   __syncthreads();
 }
 
-// Leaves a phase; true where it has failed for this block, which has to spoil its results then. Whole block. Nobody waits for
-// others where all went well.
-__device__ __forceinline__ bool leaveTogether(const PhaseParams &p, const BlockState &block, int phase, bool failed) {
+// Leaves a phase; true where it has failed for this block, which has to spoil its results then. Whole block. Nobody
+// waits for others where all went well. `stored`: there is something to spoil.
+__device__ __forceinline__ bool leaveTogether(const PhaseParams &p, const BlockState &block, int phase, bool failed,
+                                              bool stored) {
   const bool anyFailed = __syncthreads_or(failed);
-  if (threadIdx.x == 0) addReleaseGpu(&laneState(p)->together[phase].left, 1);
+  if (threadIdx.x == 0) {
+    uint32_t *left = &laneState(p)->together[phase].left;
+    if (stored) addReleaseGpu(left, 1);
+    else atomicAdd(left, 1);
+  }
   if (anyFailed) awaitOthers(p, block, phase);
   return anyFailed;
 }

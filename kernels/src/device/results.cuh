@@ -1,4 +1,5 @@
-// What the ways to combine share: what a rank says to its peers, what it has kept of its dispatch, and how the phase ends.
+// What the ways to combine share: what a rank says to its peers, what it has kept of its dispatch, and how the phase
+// ends.
 #pragma once
 
 #include "sum.cuh"
@@ -82,7 +83,8 @@ __device__ __forceinline__ void startNextRound(LaneState *lane, const BlockState
   if (block.round + 1 == 0) lane->era = lane->era % kLastEra + 1;
 }
 
-// Ends a block's combine, after its last read (`arrived`: of other windows); the last block of all ends the phase, or spoils what was summed.
+// Ends a block's combine, after its last read (`arrived`: of other windows); the last block of all ends the phase, or
+// spoils what was summed.
 template <int OutDType>
 __device__ __forceinline__ void leave(const CombineParams &p, BlockState &block, bool arrived, bool failed,
                                       int tokens) {

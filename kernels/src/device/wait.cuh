@@ -1,7 +1,7 @@
 // Waiting for the messages of all active peers, never for longer than the time limit, and comparing what they say.
 #pragma once
 
-#include "begin.cuh"
+#include "suspects.cuh"
 
 namespace moe_a2a {
 
@@ -22,14 +22,6 @@ struct WaitState {
 // What has come of waiting.
 enum Waited { kFailed, kArrived, kNotYet };
 constexpr int kForEver = 0;
-
-// The messages of one phase in this rank's window.
-struct Messages {
-  int phase;
-  uint64_t headers;  // byte offset
-  uint64_t stride;   // from one source to the next
-  uint64_t start;    // of the waiting, in nanoseconds
-};
 
 // Fields in the order in which a disagreement is reported; word -1 is the packets' round.
 struct Field {
@@ -54,24 +46,6 @@ __device__ constexpr Field kCombineFields[] = {
 
 __device__ __forceinline__ const uint8_t *packetAt(const PhaseParams &p, const Messages &m, int source, int packet) {
   return p.window + m.headers + source * m.stride + packet * sizeof(Packet);
-}
-
-__device__ __forceinline__ uint64_t maskOf(bool low, bool high) {
-  return __ballot_sync(0xffffffff, low) | static_cast<uint64_t>(__ballot_sync(0xffffffff, high)) << 32;
-}
-
-// Missing peers that have closed or were lost: lost ones alone where there are any. One warp.
-__device__ inline uint64_t findGone(const PhaseParams &p, uint64_t missing, int *kind) {
-  const int laneId = threadIdx.x & 31;
-  uint32_t how[2];
-  for (int i = 0; i < 2; i++) {
-    const int source = laneId + 32 * i;
-    how[i] = missing >> source & 1 ? loadRelaxedSys(controlWord(p, closedWord(source))) : 0;
-  }
-  const uint64_t lost = maskOf(how[0] == MOE_A2A_LOST, how[1] == MOE_A2A_LOST);
-  const uint64_t gone = maskOf(how[0] != 0, how[1] != 0);
-  *kind = lost ? MOE_A2A_LOST : MOE_A2A_CLOSED;
-  return lost ? lost : gone;
 }
 
 // A word that changes when something happens meanwhile; there are kWatched of them.
@@ -104,50 +78,6 @@ __device__ uint64_t stillMissing(const PhaseParams &p, const BlockState &block, 
     }
   }
   return maskOf(missing[0], missing[1]);
-}
-
-// Ranks that are missed because they have left, or are late.
-struct Suspects {
-  uint64_t ranks;
-  int kind;  // enum moe_a2a_missing_kind
-};
-
-// Something happened, or the time is up, while ranks are missing (or none is any more): false where the phase has failed.
-// Suspects are looked for once more before they are blamed. One warp.
-__device__ __noinline__ inline bool investigate(const PhaseParams &p, const BlockState &block, const Messages &m,
-                                                uint64_t missing, Suspects &suspects) {
-  const RankState *state = rankState(p);
-  const int laneId = threadIdx.x & 31;
-  suspects = {0, MOE_A2A_TIMEOUT};
-  const auto failed = loadRelaxedSys(&state->failed), stopped = loadRelaxedSys(&state->stopped);
-  // One lane's look decides, so that the warp stays together.
-  const unsigned raised = __shfl_sync(0xffffffff, (failed || stopped ? 1 : 0) | (isLeftOut(p, block) ? 4 : 0), 0);
-  if (raised & 4) {
-    if (laneId == 0) failLeftOut(p, block.round, m.phase);
-    return false;
-  }
-  // Who has left comes first, then once more what it may have told or sent before.
-  if (missing) suspects.ranks = findGone(p, missing, &suspects.kind);
-  const bool late = __shfl_sync(0xffffffff, globalNanoseconds() - m.start > p.timeoutNs, 0);
-  const int told = findVerdict(p, block.active, block.generation, phaseNumber(block.round, m.phase));
-  if (told >= 0) {
-    if (laneId == 0) failAsTold(p, told, phaseNumber(block.round, m.phase));
-    return false;
-  }
-  if (missing == 0) return true;
-  if (raised) return false;
-  if (suspects.ranks == 0 && late) suspects = {missing, MOE_A2A_TIMEOUT};
-  return true;
-}
-
-// Fails the phase because of ranks that are missing. One warp.
-__device__ __noinline__ inline void blame(const PhaseParams &p, const BlockState &block, const Messages &m,
-                                          const Suspects &culprits) {
-  if ((threadIdx.x & 31) != 0) return;
-  fail(p, block.round, m.phase, MOE_A2A_FAIL_MISSING, true, [&](Finding &f) {
-    f.missingMask = culprits.ranks;
-    f.kind = culprits.kind;
-  });
 }
 
 // Whether it is worth waiting on for the headers of `missing`; 0 where all are here. One warp.
@@ -305,8 +235,8 @@ __device__ Waited awaitMessages(const PhaseParams &p, const BlockState &block, c
   return wait.goesOn ? kArrived : kFailed;
 }
 
-// The same where headers vouch for nothing and are about to come: true where they came soon and all is well; else it has to
-// be waited for as above. `wait.counts` are 0 before. Whole block.
+// The same where headers vouch for nothing and are about to come: true where they came soon and all is well; else it
+// has to be waited for as above. `wait.counts` are 0 before. Whole block.
 template <int Packets>
 __device__ __forceinline__ bool comesSoon(const PhaseParams &p, const BlockState &block, uint64_t headers,
                                           uint64_t stride, int countWord, WaitState &wait, uint64_t *waitNs) {

@@ -113,7 +113,8 @@ bool takesPackets(const moe_a2a_rank &rank, int slots, uint64_t perRow, uint64_t
 uint64_t countPackets(DispatchParams &p) {
   uint64_t count = 0;
   for (int q = 0; q < MOE_A2A_MAX_PAYLOADS; q++) {
-    p.payloads[q].firstPacket = q < p.payloadCount ? static_cast<int32_t>(std::min<uint64_t>(count, INT32_MAX)) : INT32_MAX;
+    p.payloads[q].firstPacket =
+        q < p.payloadCount ? static_cast<int32_t>(std::min<uint64_t>(count, INT32_MAX)) : INT32_MAX;
     count += packetsOf(static_cast<uint64_t>(p.payloads[q].rowBytes));
   }
   return count;
@@ -267,9 +268,9 @@ int32_t moe_a2a_combine(moe_a2a_rank *rank, const moe_a2a_combine_args *c) {
     const int blocks = planPackets(p.packets, perRow, slots, lane.rows, c->mapping, rank->maxPacketBlocks);
     // Results in the receive buffer, say, as experts that do nothing leave them.
     const uint64_t end = reinterpret_cast<uint64_t>(rank->window) + rank->layout.window_bytes;
-    p.packets.headerLast = p.expertOutput && c->expert_output < end &&
-                           c->expert_output + static_cast<uint64_t>(slots) * p.rowBytes >
-                               reinterpret_cast<uint64_t>(rank->window);
+    p.packets.headerLast =
+        p.expertOutput && c->expert_output < end &&
+        c->expert_output + static_cast<uint64_t>(slots) * p.rowBytes > reinterpret_cast<uint64_t>(rank->window);
     const void *kernel = combineInPacketsFunction(c->dtype, c->out_dtype);
     return done(launch(*rank, kernel, blocks, &p, c->stream, c->lane, MOE_A2A_COMBINE));
   }

@@ -72,7 +72,10 @@ const probe: Step = {
   },
 };
 
-/** How the tests of `kernels/` are run: every mapping, more ranks than GPUs, delays, few and very many blocks. */
+/**
+ * How the tests of `kernels/` are run: every mapping, more ranks than GPUs, delays, few and very many blocks; with and without
+ * packets; and many rounds back to back, whose blocks begin whenever there is room.
+ */
 function nativeRuns(gpus: number): string[][] {
   const ranks = String(Math.max(2, gpus));
   const rounds = (...options: string[]) => ["rounds_test", "--ranks", ranks, ...options];
@@ -89,6 +92,14 @@ function nativeRuns(gpus: number): string[][] {
     rounds("--blocks", "20000", "--tile", "1", "--capacity", "600"),
     rounds("--device-count", "1", "--rounds", "200"),
     rounds("--delays", "300000"),
+    rounds("--wire", "1"),
+    rounds("--capacity", "20", "--hidden", "7168", "--topk", "8", "--experts", "64", "--rounds", "30"),
+    rounds("--capacity", "64", "--hidden", "300", "--extra", "0", "--rounds", "100"),
+    ...["8", "32"].map((tokens) => [
+      "rounds_test",
+      ...["--time", "1", "--ranks", ranks, "--capacity", tokens],
+      ...["--hidden", "7168", "--topk", "8", "--experts", "256"],
+    ]),
     ["rounds_test", "--ranks", String(3 * gpus), "--rounds", "30"],
   ];
 }
