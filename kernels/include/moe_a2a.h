@@ -122,7 +122,7 @@ struct moe_a2a_lane_layout {
   uint64_t last_tokens;
   uint64_t runs;
   uint64_t tile_counts;
-  uint64_t claims;
+  uint64_t piece_marks;
   uint64_t output;
 };
 

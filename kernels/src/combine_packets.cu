@@ -175,7 +175,7 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
   prepareMessage(p, sh.wait.said);
   warmUp(p);
   Outgoing outgoing(p, max(firstItem, 0));
-  const bool looksAhead = firstItem >= 0 && firstItem < sends;
+  const bool looksAhead = firstItem >= 0 && static_cast<int>(blockIdx.x) < pieces && firstItem < sends;
   // The first warp has the state of the rank to ask for.
   const int entryThread = thread - 32;
   const bool findsEntry = entryThread >= 0 && entryThread < phase.maxTargets;
@@ -200,7 +200,7 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
   // Then nothing is sent twice.
   int piece = blockIdx.x, patience = p.packets.headerLast ? kForEver : kPatience;
   bool isAhead = looksAhead, isFound = true;
-  if (thread == kKeeper && blockIdx.x == 0 && !block.blocked) beginTogether(phase, MOE_A2A_COMBINE);
+  if (thread == kKeeper && blockIdx.x == 0 && !block.blocked) beginTogether(phase, block, MOE_A2A_COMBINE);
   while (!block.blocked) {
     if (piece < pieces) {
       if (thread == 0) takePiece(phase, block, MOE_A2A_COMBINE, piece);
@@ -252,7 +252,7 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
     }
     isFound = false;
     MOE_A2A_MARK(5);
-    if (!__syncthreads_or(waited == kNotYet)) break;
+    if (!__syncthreads_or(waited != kArrived) || __syncthreads_or(waited == kFailed)) break;
     piece = findFreePiece(phase, block, MOE_A2A_COMBINE, pieces);
     if (piece == pieces) patience = kForEver;
   }

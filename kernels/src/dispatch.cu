@@ -180,7 +180,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchKernel(const _
   Last left = !isLast ? kNotLast : arrived ? kLast : kLastAfterFailure;
   if (!oneEach) {
     __syncthreads();
-    left = countLeft(&lane->exits, waited && !arrived, block);
+    left = countLeft(&lane->exits, block.blocked || (waited && !arrived), block);
   }
   if (left == kNotLast) return;
   if (threadIdx.x == 0) endDispatch(p, sh, badCount ? p.numTokens : tokens, left == kLast);

@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
   // The first warp has the state of the rank to ask for.
   const int firstEntry = (thread + kThreads - 32) % kThreads;
   const int entryToken = firstEntry / phase.topK, entryK = firstEntry - entryToken * phase.topK;
-  const bool looksAhead = firstItem >= 0 && firstItem < items;
+  const bool looksAhead = firstItem >= 0 && static_cast<int>(blockIdx.x) < pieces && firstItem < items;
   const Taking take(p);
   __syncthreads();
   const ShortMessage message(p, sh.wait.said);
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
   Waited waited = kFailed;
   int piece = blockIdx.x, patience = kPatience;
   bool isAhead = looksAhead, isPlanned = true;
-  if (thread == kKeeper && blockIdx.x == 0 && !block.blocked) beginTogether(phase, MOE_A2A_DISPATCH);
+  if (thread == kKeeper && blockIdx.x == 0 && !block.blocked) beginTogether(phase, block, MOE_A2A_DISPATCH);
   while (!block.blocked) {
     if (piece < pieces) {
       if (thread == 0) takePiece(phase, block, MOE_A2A_DISPATCH, piece);
@@ -184,7 +184,7 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
     }
     isPlanned = false;
     MOE_A2A_MARK(7);
-    if (!__syncthreads_or(waited == kNotYet)) break;
+    if (!__syncthreads_or(waited != kArrived) || __syncthreads_or(waited == kFailed)) break;
     piece = findFreePiece(phase, block, MOE_A2A_DISPATCH, pieces);
     if (piece == pieces) patience = kForEver;
   }

@@ -72,7 +72,7 @@ extern "C" int32_t moe_a2a_plan(const moe_a2a_config *config, moe_a2a_layout *la
     lane.last_tokens = own.take(R * 4);
     lane.runs = own.take(R * 8);
     lane.tile_counts = own.take(M * R * 8);
-    lane.claims = own.take(2 * kClaims * 8);
+    lane.piece_marks = own.take(2 * kPieces * 8);
     lane.output = own.take(M * config->max_combine_bytes_per_token);
   }
   layout->window_bytes = window.end;

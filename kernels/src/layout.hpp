@@ -25,7 +25,7 @@ constexpr uint64_t kPacketBytes = 16;
 constexpr uint64_t kPacketDataBytes = 8;
 constexpr int kPacketSlots = 64;
 constexpr uint64_t kPacketAreaBytes = 2097152;
-constexpr int kClaims = 1024;
+constexpr int kPieces = 1024;
 
 constexpr uint64_t alignUp(uint64_t bytes, uint64_t alignment = kRegionAlignment) {
   return (bytes + alignment - 1) / alignment * alignment;

@@ -33,7 +33,7 @@ int planPackets(PacketParams &packets, uint64_t perRow, int sendRows, int receiv
   const int sends = sendRows * packets.sendSplits, receives = receiveRows * packets.receiveSplits;
   // The first block has headers to send and to wait for. Blocks that wait must all fit, whatever is asked for.
   const int blocks = std::min(asked.blocks ? asked.blocks : 1 + std::max(sends, receives), maxBlocks);
-  packets.pieces = std::min({1 + sends, blocks, kClaims});
+  packets.pieces = std::min({1 + sends, blocks, kPieces});
   return blocks;
 }
 

@@ -106,10 +106,13 @@ struct Report {
 constexpr int kReports = 16;
 enum Dropped { kDroppedPadding, kDroppedInvalid, kDroppedInactive };
 
-// A phase in packets that has begun; cleared by the other phase of its lane.
-struct alignas(8) Together {
-  uint32_t isBegun;
-  uint32_t left;  // blocks
+// A phase in packets; cleared by the other phase of its lane. Its first block moves the state of the lane on when it
+// has heard from all peers, though others may have work left, or may not even have begun.
+struct Together {
+  uint32_t blocks;  // of the launch, from when the first has begun
+  uint32_t left;
+  uint32_t round;
+  uint32_t era;
 };
 
 struct LaneState {
@@ -154,6 +157,11 @@ struct HostPage {
 
 MOE_A2A_BOTH constexpr uint32_t phaseNumber(uint32_t round, int phase) {
   return 2 * round + static_cast<uint32_t>(phase);
+}
+
+// The last phase that has surely succeeded, where `completed` is what the lane says, and `together` is of that phase.
+MOE_A2A_BOTH constexpr uint32_t surelyCompleted(uint32_t completed, uint32_t blocks, uint32_t left) {
+  return left < blocks ? completed - 1 : completed;
 }
 
 }  // namespace moe_a2a

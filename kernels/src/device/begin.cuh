@@ -83,18 +83,21 @@ enum StateWord {
 __device__ __noinline__ inline bool mayNotSend(const PhaseParams &p, int phase, uint32_t word, BlockState &block) {
   const auto from = [&](int source) { return __shfl_sync(0xffffffff, word, source); };
   uint32_t round = from(kReadRound), era = from(kReadEra);
-  // A block that begins late may find that the first one has ended the phase, as far as the state of the lane goes.
+  // The lane's phase before this one has failed, perhaps without any failure of the rank: it was stopped in between.
+  bool broken = from(kReadCompleted) != phaseNumber(round, phase) - 1;
+  // A block that begins late finds the state of the lane moved on by the first, and what it was.
   fenceGpu();
-  const uint32_t begun = loadRelaxedGpu(&laneState(p)->together[phase].isBegun);
-  const uint32_t own = phase == MOE_A2A_COMBINE ? round - 1 : round;
-  const bool isLate = __shfl_sync(0xffffffff, begun, 0) && from(kReadCompleted) == phaseNumber(own, phase);
-  if (isLate && own != round && round == 0) era = era == 1 ? kLastEra : era - 1;
-  if (isLate) round = own;
+  __syncwarp();
+  const Together &together = laneState(p)->together[phase];
+  const uint32_t blocks = __shfl_sync(0xffffffff, loadRelaxedSys(&together.blocks), 0);
+  if (broken && blocks) {
+    round = __shfl_sync(0xffffffff, loadRelaxedSys(&together.round), 0);
+    era = __shfl_sync(0xffffffff, loadRelaxedSys(&together.era), 0);
+    broken = false;
+  }
   const uint32_t number = phaseNumber(round, phase);
   const auto generation = static_cast<int32_t>(from(kReadGeneration));
   const uint64_t active = from(kReadActiveLow) | static_cast<uint64_t>(from(kReadActiveHigh)) << 32;
-  // The lane's phase before this one has failed, perhaps without any failure of the rank: it was stopped in between.
-  const bool broken = !isLate && from(kReadCompleted) != number - 1;
   const bool leftOut = generation != static_cast<int32_t>(from(kReadWindowGeneration));
   const bool stopped = from(kReadFailed) || from(kReadStopped) == kStopAll;
   const int told = from(kReadAlarm) && !leftOut ? findVerdict(p, active, generation, number) : -1;
@@ -104,7 +107,7 @@ __device__ __noinline__ inline bool mayNotSend(const PhaseParams &p, int phase, 
     block.tag = tagOf(generation, era, round);
     if (!may) markPhaseFailed(laneState(p));
     if (leftOut) failLeftOut(p, round, phase);
-    else if (told >= 0) failAsTold(p, told, number);
+    else if (told >= 0) failAsTold(p, told);
   }
   return !may;
 }
@@ -157,7 +160,7 @@ __device__ __forceinline__ void beginPhase(const PhaseParams &p, int phase, cons
     if (thread == 0) {
       block.ticket = first;
       block.blocked = blocked;
-      if (blockIdx.x == 0) lane->together[1 - phase] = {0, 0};
+      if (blockIdx.x == 0) lane->together[1 - phase] = {};
     }
   }
   __syncthreads();

@@ -33,17 +33,18 @@ __device__ __forceinline__ void tellHost(const PhaseParams &p) {
   storeReleaseSys(&p.host->failed, 1);
 }
 
-// Writes a verdict into the windows of all active peers: all of it, then the word that vouches for it. `number` is the
-// phase that fails. One thread.
+// Writes a verdict into the windows of all active peers: all of it, then the word that vouches for it. One thread.
 __device__ inline void tellPeers(const PhaseParams &p, const RankState *state, int place, const void *body,
-                                 unsigned bytes, uint32_t number) {
+                                 unsigned bytes) {
   const auto *words = static_cast<const uint32_t *>(body);
   uint32_t completed[MOE_A2A_MAX_LANES];
   for (int l = 0; l < MOE_A2A_MAX_LANES; l++) {
     const auto *lane = reinterpret_cast<const LaneState *>(p.own + p.state + kLaneStates + l * kLaneStateBytes);
     completed[l] = loadRelaxedSys(&lane->completed);
-    // The block that waits for headers may be done while another still misses rows.
-    if (l == p.lane && completed[l] == number) completed[l]--;
+    // What the first block stored before that is seen now.
+    fenceGpu();
+    const Together &together = lane->together[completed[l] & 1];
+    completed[l] = surelyCompleted(completed[l], loadRelaxedSys(&together.blocks), loadRelaxedSys(&together.left));
   }
   for (int peer = 0; peer < p.ranks; peer++) {
     if (peer == p.rank || !(state->active >> peer & 1)) continue;
@@ -78,13 +79,13 @@ __device__ inline void fail(const PhaseParams &p, uint32_t round, int phase, int
   finding.valuesPerRank = 0;
   describe(finding);
   state->byAbort = 0;
-  if (peersAreTold) tellPeers(p, state, kFound, &finding, sizeof(finding), phaseNumber(round, phase));
+  if (peersAreTold) tellPeers(p, state, kFound, &finding, sizeof(finding));
   tellHost(p);
 }
 
 // A peer has told a verdict, which is taken over and passed on: its finder may have ended while it told it. One thread;
 // `told` is what findVerdict() found.
-__device__ __noinline__ inline void failAsTold(const PhaseParams &p, int told, uint32_t number) {
+__device__ __noinline__ inline void failAsTold(const PhaseParams &p, int told) {
   if (!claimFailure(p)) return;
   RankState *state = rankState(p);
   fenceSys();
@@ -96,7 +97,7 @@ __device__ __noinline__ inline void failAsTold(const PhaseParams &p, int told, u
                               : reinterpret_cast<uint32_t *>(&state->abort) + sizeof(VerdictHead) / 4;
   for (unsigned w = 0; w < bytes / 4; w++) own[w] = loadRelaxedSys(body + w);
   state->byAbort = place != kFound;
-  tellPeers(p, state, place == kFound ? kFound : kPassedOn, own, bytes, number);
+  tellPeers(p, state, place == kFound ? kFound : kPassedOn, own, bytes);
   tellHost(p);
 }
 

@@ -9,7 +9,7 @@
 namespace moe_a2a {
 
 __device__ __forceinline__ uint64_t *pieceMark(const PhaseParams &p, int phase, int piece) {
-  return reinterpret_cast<uint64_t *>(p.own + p.at.claims) + phase * kClaims + piece;
+  return reinterpret_cast<uint64_t *>(p.own + p.at.piece_marks) + phase * kPieces + piece;
 }
 
 // Says that a running block does a piece. One thread.
@@ -35,8 +35,11 @@ constexpr int kKeeper = kThreads / 2;
 
 // The first block ends the phase as far as the lane's state goes, when it has heard from all peers: that it may tell
 // blocks that begin later. The keeper, before the block waits.
-__device__ __forceinline__ void beginTogether(const PhaseParams &p, int phase) {
-  laneState(p)->together[phase].isBegun = 1;
+__device__ __forceinline__ void beginTogether(const PhaseParams &p, const BlockState &block, int phase) {
+  Together &together = laneState(p)->together[phase];
+  together.round = block.round;
+  together.era = static_cast<uint32_t>(block.tag >> 32) & kLastEra;
+  storeRelaxedSys(&together.blocks, gridDim.x);
   fenceGpu();
 }
 
@@ -49,6 +52,8 @@ __device__ __noinline__ inline void awaitOthers(const PhaseParams &p, const Bloc
     while (loadAcquireGpu(&lane->together[phase].left) < gridDim.x && globalNanoseconds() - start < 2 * p.timeoutNs) {
       __nanosleep(200);
     }
+    // What a failed phase may leave behind.
+    lane->done = 0;
     const uint32_t number = phaseNumber(block.round, phase);
     if (loadRelaxedSys(&lane->completed) == number) storeRelaxedSys(&lane->completed, number - 1);
   }

@@ -56,7 +56,7 @@ __device__ __noinline__ inline bool investigate(const PhaseParams &p, const Bloc
   const bool late = __shfl_sync(0xffffffff, globalNanoseconds() - m.start > p.timeoutNs, 0);
   const int told = findVerdict(p, block.active, block.generation, phaseNumber(block.round, m.phase));
   if (told >= 0) {
-    if (laneId == 0) failAsTold(p, told, phaseNumber(block.round, m.phase));
+    if (laneId == 0) failAsTold(p, told);
     return false;
   }
   if (missing == 0) return true;

@@ -30,12 +30,17 @@ int32_t stop(moe_a2a_rank &rank, int32_t how) {
 
 // Writes this rank's verdict into the windows of its active peers: all of it, then the word that vouches for it.
 int32_t tellAbort(moe_a2a_rank &rank) {
+  constexpr size_t head = offsetof(LaneState, reports);
   auto *verdict = reinterpret_cast<AbortVerdict *>(rank.staging);
   for (int l = 0; l < rank.config.rounds_in_flight; l++) {
-    MOE_A2A_TRY(copyToHost(rank, &verdict->head.completed[l],
-                           rank.own + laneStateAt(rank, l) + offsetof(LaneState, completed), sizeof(uint32_t)));
+    uint8_t *copy = rank.staging + sizeof(*verdict);
+    MOE_A2A_TRY(copyToHost(rank, copy, rank.own + laneStateAt(rank, l), head));
+    MOE_A2A_TRY(cudaStreamSynchronize(rank.side));
+    LaneState lane;
+    std::memcpy(&lane, copy, head);
+    const Together &together = lane.together[lane.completed & 1];
+    verdict->head.completed[l] = surelyCompleted(lane.completed, together.blocks, together.left);
   }
-  MOE_A2A_TRY(cudaStreamSynchronize(rank.side));
   verdict->head.set = 0;
   verdict->head.generation = rank.generation;
   verdict->rank = rank.options.rank;

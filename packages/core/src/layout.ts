@@ -24,8 +24,8 @@ export const PACKET_DATA_BYTES = 8;
 export const PACKET_SLOTS = 64;
 /** The most bytes that a rank's packets of one phase take: with more, packets cost more than what they save. */
 export const PACKET_AREA_BYTES = 2_097_152;
-/** Pieces of outgoing work of a phase that blocks can claim. */
-export const CLAIMS = 1024;
+/** Pieces of outgoing work of a phase: each has a mark that says whether a running block does it. */
+export const PIECES = 1024;
 
 export function alignUp(bytes: number, alignment: number = REGION_ALIGNMENT): number {
   return Math.ceil(bytes / alignment) * alignment;
@@ -62,7 +62,7 @@ export interface LaneLayout {
   readonly lastTokens: number;
   readonly runs: number;
   readonly tileCounts: number;
-  readonly claims: number;
+  readonly pieceMarks: number;
   readonly output: number;
   /** The next two only where ranks share no memory. */
   readonly results: number | undefined;
@@ -222,11 +222,11 @@ export function layoutWorkspace(
         M * R * 8,
         "rows from each tile of tokens to each rank, on a GPU",
       ),
-      claims: region(
+      pieceMarks: region(
         "private",
-        "claims",
-        2 * CLAIMS * 8,
-        "pieces of outgoing work that blocks have taken, on a GPU",
+        "pieceMarks",
+        2 * PIECES * 8,
+        "which outgoing work running blocks do, on a GPU",
       ),
       output: region("private", "output", M * config.maxCombineBytesPerToken, "combined rows"),
       results: sharedMemory

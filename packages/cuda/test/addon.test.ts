@@ -26,7 +26,7 @@ const LANE_FIELDS: readonly (keyof LaneLayout)[] = [
   "lastTokens",
   "runs",
   "tileCounts",
-  "claims",
+  "pieceMarks",
   "output",
 ];
 
