@@ -1,4 +1,4 @@
-import type { MoeAllToAll } from "@moe-a2a/core";
+import { isMoeA2AError, type MoeAllToAll } from "@moe-a2a/core";
 import type { Context, RankCase } from "../case.js";
 import { setUp } from "../cases/common.js";
 import { CheckFailure, check } from "../check.js";
@@ -254,6 +254,18 @@ class Player {
   }
 }
 
+/** The time limits of scenarios are short, and a process may take longer to share its window with many others. */
+async function createInTime(context: Context): Promise<MoeAllToAll> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await context.create();
+    } catch (error) {
+      if (attempt === 3 || !isMoeA2AError(error, "ERR_MOE_A2A_PEER_TIMEOUT")) throw error;
+      await context.barrier();
+    }
+  }
+}
+
 /** The case that plays a scenario. */
 export function scenarioCase(scenario: Scenario): RankCase {
   const { ranks, lanes, fault, victim, seed } = scenario;
@@ -276,7 +288,7 @@ export function scenarioCase(scenario: Scenario): RankCase {
     ...(DIES.includes(fault) ? { dying: [victim] } : {}),
     async run(context) {
       if (fault === "is created with another config") await createDifferently(context, scenario);
-      const a2a = await context.create();
+      const a2a = await createInTime(context);
       await new Player(context, scenario, spec, a2a).play();
     },
   };
