@@ -1,7 +1,7 @@
 /**
  * The worlds that Spin searches through. `set` gives parameters of promela/world.pml; what is not set has its default
  * there. Many small worlds rather than few large ones: each asks one question. Those that are `large` all the same are
- * worth a verifier that the compiler optimizes.
+ * worth a verifier that the compiler optimizes; `long` ones are only searched when all are asked for, or they by name.
  */
 export const configurations = [
   { name: "two-ranks", set: { N: 2 } },
@@ -19,9 +19,14 @@ export const configurations = [
   { name: "stream-order-zombie", set: { N: 2, STREAM_ORDER: 1, RESET: 2, TIME_LIMITS: 3 } },
 
   { name: "packets", large: true, set: { N: 2, PACKETS: 3, SLOTS: 4, ROUNDS: 3 } },
-  { name: "packets-empty", large: true, set: { N: 2, PACKETS: 3, ROUNDS: 5, SLOTS: 1 } },
+  { name: "packets-empty", large: true, long: true, set: { N: 2, PACKETS: 3, ROUNDS: 5, SLOTS: 1 } },
   { name: "packets-3", large: true, set: { N: 3, PACKETS: 3, SLOTS: 3, TOKENS: 3 } },
-  { name: "packets-empty-3", large: true, set: { N: 3, PACKETS: 3, SLOTS: 1, TOKENS: 3, ROUNDS: 3 } },
+  {
+    name: "packets-empty-3",
+    large: true,
+    long: true,
+    set: { N: 3, PACKETS: 3, SLOTS: 1, TOKENS: 3, ROUNDS: 3 },
+  },
   { name: "packets-rows", set: { N: 2, PACKETS: 1, ROUNDS: 4, SLOTS: 2 } },
   { name: "packets-results", set: { N: 2, PACKETS: 2, ROUNDS: 4, SLOTS: 2 } },
   { name: "packets-lanes", set: { N: 2, LANES: 2, PACKETS: 3, ROUNDS: 1, TOKENS: 1 } },
@@ -30,13 +35,14 @@ export const configurations = [
   { name: "in-place-results", set: { N: 3, PACKETS: 2, IN_PLACE: 1, TOKENS: 3 } },
   { name: "packets-disagree", set: { N: 3, PACKETS: 3, DISAGREE: 1, ROUNDS: 1, TOKENS: 1 } },
   { name: "packets-differ", set: { N: 3, PACKETS: 3, DISAGREE: 2, ROUNDS: 1, TOKENS: 1 } },
-  { name: "packets-crash", large: true, set: { N: 3, PACKETS: 3, CRASH: 2, TOKENS: 1 } },
+  { name: "packets-crash", large: true, long: true, set: { N: 3, PACKETS: 3, CRASH: 2, TOKENS: 1 } },
   { name: "packets-lost", set: { N: 3, PACKETS: 3, CRASH: 1, LAST_RESORT: 1, TOKENS: 2 } },
-  { name: "packets-late", large: true, set: { N: 3, PACKETS: 3, TIME_LIMITS: 3, TOKENS: 1 } },
+  { name: "packets-late", large: true, long: true, set: { N: 3, PACKETS: 3, TIME_LIMITS: 3, TOKENS: 1 } },
   { name: "packets-close", set: { N: 3, PACKETS: 3, CLOSE: 2, TOKENS: 1 } },
   {
     name: "packets-reset",
     large: true,
+    long: true,
     set: { N: 2, PACKETS: 3, RESET: 1, ABORTS: 1, SLOTS: 3, ROUNDS: 1, MORE: 3 },
   },
   { name: "packets-zombie", set: { N: 3, PACKETS: 3, RESET: 2, SLOTS: 3, ROUNDS: 1, TOKENS: 1 } },
