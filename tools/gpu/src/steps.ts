@@ -3,6 +3,7 @@ import { join } from "node:path";
 import type { ExecResult } from "./exec.js";
 import { app, judge, type Outcome, type Probe, parseJson, readJson, type Step } from "./step.js";
 import { demo } from "./usage/demo.js";
+import { doctor } from "./usage/doctor.js";
 
 const probe: Step = {
   limit: 60,
@@ -224,6 +225,7 @@ const faults: Step = {
 /** In the order in which they run: what others build on first. */
 export const steps: Readonly<Record<string, Step>> = {
   probe,
+  doctor,
   native,
   tests,
   "conformance-local": conformance("local"),
