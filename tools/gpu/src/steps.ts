@@ -4,6 +4,7 @@ import type { ExecResult } from "./exec.js";
 import { app, judge, type Outcome, type Probe, parseJson, readJson, type Step } from "./step.js";
 import { demo } from "./usage/demo.js";
 import { doctor } from "./usage/doctor.js";
+import { examples } from "./usage/examples.js";
 
 const probe: Step = {
   limit: 60,
@@ -233,6 +234,7 @@ export const steps: Readonly<Record<string, Step>> = {
   "conformance-processes": conformance("processes"),
   demo: demo(),
   "demo-processes": demo("--processes"),
+  examples,
   bench,
   nccl,
   soak,
