@@ -5,6 +5,7 @@ import { app, judge, type Outcome, type Probe, parseJson, readJson, type Step } 
 import { demo } from "./usage/demo.js";
 import { doctor } from "./usage/doctor.js";
 import { examples } from "./usage/examples.js";
+import { trace } from "./usage/trace.js";
 
 const probe: Step = {
   limit: 60,
@@ -234,6 +235,7 @@ export const steps: Readonly<Record<string, Step>> = {
   "conformance-processes": conformance("processes"),
   demo: demo(),
   "demo-processes": demo("--processes"),
+  trace,
   examples,
   bench,
   nccl,
