@@ -72,6 +72,7 @@ async function main(): Promise<void> {
   const tree = new PackageTree(join(stage, "app"));
   for (const tool of ["conformance", "demo", "gpu"])
     tree.addProgram(join(root, "tools", tool), `tools/${tool}`);
+  tree.addScripts(join(root, "examples"), "examples");
   const tests = await buildGpuTests(root, join(stage, "app/node_modules/@moe-a2a/cuda"));
   if (tests === 0) console.error("packages/cuda/test/gpu holds no tests: the bundle has none of them");
   run("strip", ["--strip-unneeded", join(stage, "app/node_modules/@moe-a2a/cuda-linux-x64/moe_a2a.node")]);

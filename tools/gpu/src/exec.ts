@@ -22,13 +22,20 @@ export class Executor {
     this.#env = env;
   }
 
-  async run(command: string, args: readonly string[], limitSeconds: number): Promise<ExecResult> {
-    this.#log.write(`\n::: ${command} ${args.join(" ")}\n`);
+  /** @param env what the program finds in its environment besides */
+  async run(
+    command: string,
+    args: readonly string[],
+    limitSeconds: number,
+    env: Readonly<Record<string, string>> = {},
+  ): Promise<ExecResult> {
+    const variables = Object.entries(env).map(([name, value]) => `${name}=${value} `);
+    this.#log.write(`\n::: ${variables.join("")}${command} ${args.join(" ")}\n`);
     const start = performance.now();
     // `timeout` ends the whole tree, also where this process hangs or is killed meanwhile.
     const limit = Math.max(1, Math.floor(limitSeconds));
     const child = spawn("timeout", ["--kill-after=5", String(limit), command, ...args], {
-      env: this.#env,
+      env: { ...this.#env, ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
     let stdout = "";

@@ -6,7 +6,8 @@ import type { Reference } from "./bench/figures.js";
 import { Executor } from "./exec.js";
 import { describeMachine } from "./machine.js";
 import { type GpuRun, type Report, SCHEMA, type StepResult } from "./report.js";
-import { chooseSteps, type StepContext, steps } from "./steps.js";
+import type { StepContext } from "./step.js";
+import { chooseSteps, steps } from "./steps.js";
 import { formatFigures, formatReport } from "./summary.js";
 
 const help = `Runs what the bundle holds on this machine's GPUs, and writes one report.

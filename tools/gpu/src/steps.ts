@@ -1,66 +1,11 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import type { ExecResult, Executor } from "./exec.js";
-import type { StepResult } from "./report.js";
-
-/** What a step has to work with. */
-export interface StepContext {
-  /** The bundle's folder, unpacked. */
-  readonly bundle: string;
-  readonly exec: Executor;
-  /** Seconds that are left for the whole run. */
-  left(): number;
-  readonly gpus: number;
-  readonly options: RunOptions;
-  /** What the probe of this run measured, once it has. */
-  probe: Probe | undefined;
-  /** A file that the step's program may write. */
-  scratch(name: string): string;
-}
-
-export interface RunOptions {
-  readonly soakRounds: number;
-  readonly replays: number;
-  readonly worldRounds: number | undefined;
-  readonly filters: readonly string[];
-  readonly samples: number;
-}
-
-/** What `probe/probe.cu` prints, as far as it is used. */
-export interface Probe {
-  readonly storeGBs: number;
-  readonly loadGBs: number;
-  readonly pingPongNs: number;
-  readonly launchHostUs: number;
-  readonly launchDeviceUs: number;
-}
-
-type Outcome = Omit<StepResult, "name" | "seconds">;
-
-/** A step, with the seconds that it gets at most. */
-export interface Step {
-  readonly limit: number;
-  run(context: StepContext, limit: number): Promise<Outcome>;
-}
-
-const app = (context: StepContext, tool: string): string => join(context.bundle, "app/tools", tool, "dist");
-
-/** What a program's end means, where its exit code tells. */
-function judge({ code, tail }: ExecResult): Outcome {
-  if (code === undefined) return { status: "timeout", detail: tail };
-  return code === 0 ? { status: "passed" } : { status: "failed", detail: tail };
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-const readJson = (file: string): unknown =>
-  existsSync(file) ? parseJson(readFileSync(file, "utf8")) : undefined;
+import type { ExecResult } from "./exec.js";
+import { app, judge, type Outcome, type Probe, parseJson, readJson, type Step } from "./step.js";
+import { demo } from "./usage/demo.js";
+import { doctor } from "./usage/doctor.js";
+import { examples } from "./usage/examples.js";
+import { trace } from "./usage/trace.js";
 
 const probe: Step = {
   limit: 60,
@@ -279,24 +224,10 @@ const faults: Step = {
   },
 };
 
-function demo(...args: readonly string[]): Step {
-  return {
-    limit: 60,
-    async run(context, limit) {
-      const program = join(app(context, "demo"), "main.js");
-      const result = await context.exec.run(process.execPath, [program, ...args], limit);
-      const last = result.stdout.trim().split("\n").at(-1) ?? "";
-      const good = /^OK .* zeroTokenRankSteps=[1-9]\d* mismatches=0 backend=cuda$/.test(last);
-      const outcome = judge(result);
-      if (outcome.status === "passed" && !good) return { status: "failed", detail: last };
-      return { ...outcome, figures: { last } };
-    },
-  };
-}
-
 /** In the order in which they run: what others build on first. */
 export const steps: Readonly<Record<string, Step>> = {
   probe,
+  doctor,
   native,
   tests,
   "conformance-local": conformance("local"),
@@ -304,6 +235,8 @@ export const steps: Readonly<Record<string, Step>> = {
   "conformance-processes": conformance("processes"),
   demo: demo(),
   "demo-processes": demo("--processes"),
+  trace,
+  examples,
   bench,
   nccl,
   soak,

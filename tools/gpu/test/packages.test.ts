@@ -50,6 +50,17 @@ describe("the tree of packages", () => {
     expect(readFileSync(join(root, "out/node_modules/a/src/index.js"), "utf8")).toBe("a");
   });
 
+  it("holds programs that are not built, as files", () => {
+    pack("examples", "@moe-a2a-tools/examples", "0.0.0", { dependencies: { a: "1" } });
+    put("examples/loop.mjs", "loop");
+    put("examples/README.md");
+    pack("examples/node_modules/a", "a", "1.0.0");
+    new PackageTree(join(root, "out")).addScripts(join(root, "examples"), "examples");
+    expect(readFileSync(join(root, "out/examples/loop.mjs"), "utf8")).toBe("loop");
+    expect(existsSync(join(root, "out/examples/README.md"))).toBe(false);
+    expect(versionAt("node_modules/a")).toBe("1.0.0");
+  });
+
   it("keeps two versions apart: each asks for its own", () => {
     pack("tools/demo", "@moe-a2a-tools/demo", "0.0.0", { dependencies: { b: "1", a: "1" } });
     pack("tools/demo/node_modules/b", "b", "1.0.0");

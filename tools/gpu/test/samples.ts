@@ -28,3 +28,20 @@ export const report = (over: Partial<Report> = {}): Report => ({
   runs: [gpuRun(4)],
   ...over,
 });
+
+/** A phase that took 10 µs on a GPU, as a trace has it. */
+export const phase = (over: object = {}): object => ({
+  name: "dispatch",
+  cat: "moe-a2a",
+  ph: "X",
+  pid: 0,
+  tid: 0,
+  ts: 0,
+  dur: 10,
+  args: { round: 0, queuedMs: 0.01, heardMs: 0.03 },
+  ...over,
+});
+
+/** A trace as it is written: its array is left open. */
+export const traceText = (...events: readonly object[]): string =>
+  ["[\n", ...events.map((event) => `${JSON.stringify(event)},\n`)].join("");

@@ -5,6 +5,7 @@ describe("choosing steps", () => {
   it("takes names and groups, and keeps their order", () => {
     expect(chooseSteps("all")).toEqual(Object.keys(steps));
     expect(chooseSteps("soak,probe")).toEqual(["probe", "soak"]);
+    expect(chooseSteps("examples,trace,demo,doctor")).toEqual(["doctor", "demo", "trace", "examples"]);
     expect(chooseSteps("sanitizer,memcheck")).toEqual(["memcheck", "racecheck", "synccheck"]);
     expect(chooseSteps("conformance")).toEqual([
       "conformance-local",

@@ -1,4 +1,12 @@
-import { cpSync, existsSync, mkdirSync, readFileSync, realpathSync } from "node:fs";
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+} from "node:fs";
 import { dirname, join, relative } from "node:path";
 
 interface Manifest {
@@ -63,6 +71,14 @@ export class PackageTree {
     mkdirSync(to, { recursive: true });
     copyPackage(folder, to, readManifest(folder).name);
     this.#addDependencies(realpathSync(folder), to);
+  }
+
+  /** Copies programs that are not built, `.mjs` files, and the dependencies of the package that they are. */
+  addScripts(folder: string, as: string): void {
+    this.addProgram(folder, as);
+    for (const file of readdirSync(folder)) {
+      if (file.endsWith(".mjs")) copyFileSync(join(folder, file), join(this.#target, as, file));
+    }
   }
 
   #addDependencies(folder: string, copiedTo: string): void {

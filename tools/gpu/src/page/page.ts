@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import type { BenchFigures, Reference } from "../bench/figures.js";
 import { parseReport, type Report } from "../report.js";
-import type { Probe } from "../steps.js";
+import type { Probe } from "../step.js";
 import { describeGpus } from "../summary.js";
 import { plotRounds } from "./plot.js";
 import {

@@ -1,5 +1,5 @@
 import { type BenchFigures, type BenchRow, compare, floorOf, type Reference } from "../bench/figures.js";
-import type { Probe } from "../steps.js";
+import type { Probe } from "../step.js";
 import { rowsSentTo } from "./model.js";
 
 /** What `peers/nccl.py` measured. */

@@ -1,0 +1,34 @@
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { judge, type Step } from "../step.js";
+import { cli } from "./doctor.js";
+
+/** What has to stand in an example's output: without CUDA it ends well too. */
+const SHOWS: Readonly<Record<string, RegExp>> = { "gpu-graph.mjs": /^replayed with /m };
+
+/** The examples, as somebody runs them who has installed the packages. */
+export const examples: Step = {
+  limit: 60,
+  async run(context, limit) {
+    const folder = join(context.bundle, "app/examples");
+    const names = existsSync(folder) ? readdirSync(folder).filter((file) => file.endsWith(".mjs")) : [];
+    if (names.length === 0) return { status: "skipped", detail: "the bundle holds none" };
+    const end = performance.now() + limit * 1000;
+    const failures: string[] = [];
+    let timeout = false;
+    for (const name of names.sort()) {
+      // Those of processes need a launcher; the others run by themselves.
+      const launcher = name === "process-ranks.mjs" ? [cli(context), "run", "--ranks=3"] : [];
+      // One that hangs leaves time for the others.
+      const seconds = Math.min(20, (end - performance.now()) / 1000);
+      const result = await context.exec.run(process.execPath, [...launcher, join(folder, name)], seconds);
+      const { status } = judge(result);
+      timeout ||= status === "timeout";
+      if (status === "passed" && (SHOWS[name]?.test(result.stdout) ?? true)) continue;
+      failures.push(`${name}: ${result.tail.trim().split("\n").at(-1)}`);
+    }
+    const cases = { passed: names.length - failures.length, failed: failures.length, leftOut: 0 };
+    if (failures.length === 0) return { status: "passed", cases, figures: { examples: names } };
+    return { status: timeout ? "timeout" : "failed", cases, detail: failures.join("\n") };
+  },
+};
