@@ -10,7 +10,7 @@ export const configurations = [
   { name: "empty-rounds-3", set: { N: 3, ROUNDS: 3, SLOTS: 1, TOKENS: 3 } },
   { name: "three-bits", large: true, set: { N: 2, ROUNDS: 8, SLOTS: 1, BITS: 3, FIRST: 6, TOKENS: 3 } },
   { name: "two-lanes", set: { N: 2, LANES: 2, TOKENS: 3 } },
-  { name: "two-lanes-3", large: true, set: { N: 3, LANES: 2, ROUNDS: 1, TOKENS: 2 } },
+  { name: "two-lanes-3", large: true, long: true, set: { N: 3, LANES: 2, ROUNDS: 1, TOKENS: 2 } },
 
   { name: "stream-order", set: { N: 2, STREAM_ORDER: 1, ROUNDS: 5, SLOTS: 1 } },
   { name: "stream-order-3", set: { N: 3, STREAM_ORDER: 1, SLOTS: 1 } },
@@ -67,6 +67,6 @@ export const configurations = [
   { name: "reset-fails", set: { N: 2, RESET: 1, ABORTS: 1, GIVE_UPS: 1, ROUNDS: 1 } },
   { name: "reset-without-dead", set: { N: 3, RESET: 2, CRASH: 2, ROUNDS: 1, TOKENS: 1 } },
   { name: "zombie", set: { N: 2, RESET: 2, TIME_LIMITS: 3 } },
-  { name: "zombie-3", large: true, set: { N: 3, RESET: 2, TIME_LIMITS: 1, ROUNDS: 1, TOKENS: 1 } },
+  { name: "zombie-3", large: true, long: true, set: { N: 3, RESET: 2, TIME_LIMITS: 1, ROUNDS: 1, TOKENS: 1 } },
   { name: "left-out-and-back", large: true, set: { N: 3, RESET: 3, TIME_LIMITS: 1, ROUNDS: 1, TOKENS: 1 } },
 ];
