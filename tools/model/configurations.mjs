@@ -67,6 +67,11 @@ export const configurations = [
   { name: "reset-fails", set: { N: 2, RESET: 1, ABORTS: 1, GIVE_UPS: 1, ROUNDS: 1 } },
   { name: "reset-without-dead", set: { N: 3, RESET: 2, CRASH: 2, ROUNDS: 1, TOKENS: 1 } },
   { name: "zombie", set: { N: 2, RESET: 2, TIME_LIMITS: 3 } },
-  { name: "zombie-3", large: true, long: true, set: { N: 3, RESET: 2, TIME_LIMITS: 1, ROUNDS: 1, TOKENS: 1 } },
+  {
+    name: "zombie-3",
+    large: true,
+    long: true,
+    set: { N: 3, RESET: 2, TIME_LIMITS: 1, ROUNDS: 1, TOKENS: 1 },
+  },
   { name: "left-out-and-back", large: true, set: { N: 3, RESET: 3, TIME_LIMITS: 1, ROUNDS: 1, TOKENS: 1 } },
 ];
