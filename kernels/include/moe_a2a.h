@@ -160,9 +160,13 @@ enum moe_a2a_shareable {
 
 /** How rows go over the wire; equal on all ranks. */
 enum moe_a2a_wire_form {
-  /** In packets where there are few, else as rows and flags; from values that all ranks agree on. */
+  /** In packets where there are few, else in rows, with results pushed where there are many; from values that all ranks
+   * agree on. */
   MOE_A2A_WIRE_CHOSEN = 0,
+  /** In rows; results are pulled. */
   MOE_A2A_WIRE_ROWS = 1,
+  /** In rows; results are pushed wherever the workspace has room for them. */
+  MOE_A2A_WIRE_PUSHED_ROWS = 2,
 };
 
 struct moe_a2a_rank_options {
@@ -181,6 +185,8 @@ struct moe_a2a_rank_options {
   int32_t shareable;
   /** enum moe_a2a_wire_form. */
   int32_t wire_form;
+  /** Least `max_sms` of all ranks that set one, equal on all ranks; 0: none does. */
+  int32_t fewest_sms;
 };
 
 /** Allocates window and private memory, loads the kernels, starts with generation 0 and all ranks active. */

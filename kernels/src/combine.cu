@@ -56,21 +56,22 @@ __device__ void findRows(const CombineParams &p, CombineShared &sh, int64_t star
 }
 
 // Sums one part of each row of a tile of tokens whose rows were found. Whole block. `Vectors`: 16 bytes at once.
-template <int DType, int OutDType, bool Vectors>
+template <int DType, bool Vectors>
 __device__ __forceinline__ void sumTile(const CombineParams &p, const CombineShared &sh, int64_t start, int count,
-                                        int part) {
+                                        int part, int outDtype) {
   const int lanes = 1 << p.lanesLog2;
   const int group = threadIdx.x >> p.lanesLog2, groups = kThreads >> p.lanesLog2, lane = threadIdx.x & (lanes - 1);
   const int from = partStart(p.parts, part), to = partStart(p.parts, part + 1);
   for (int index = group; index < count; index += groups) {
-    uint8_t *output = p.output + (start + index) * p.hiddenSize * sizeof(typename Element<OutDType>::Bits);
+    uint8_t *output = outputOf(p, start + index);
+    const auto row = [&](int j) { return sh.rows[index][j]; };
     if constexpr (Vectors) {
       for (int v = from + lane; v < to; v += lanes) {
-        sumVector<DType, OutDType>(sh.rows[index], sh.counts[index], static_cast<int64_t>(v) * 16, output);
+        sumVectors<DType>(row, sh.counts[index], v, lanes, to, outDtype, output);
       }
     } else {
       for (int h = from + lane; h < to; h += lanes) {
-        sumElement<DType, OutDType>(sh.rows[index], sh.counts[index], h, output);
+        sumElement<DType>(row, sh.counts[index], h, outDtype, output);
       }
     }
   }
@@ -120,13 +121,12 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineDirectly(const 
   findRows(p, sh, start, count, kThreads);
   const bool arrived = !block.blocked && (p.phase.maxTokens == 0 || awaitResults(p, sh.block, sh.wait) == kArrived);
   MOE_A2A_MARK(4);
-  __syncthreads();
-  if (arrived) sumTile<DType, DType, true>(p, sh, start, count, part);
+  if (arrived) sumTile<DType, true>(p, sh, start, count, part, DType);
   MOE_A2A_MARK(5);
-  leave<DType>(p, block, arrived, !arrived, tokens);
+  leave(p, block, arrived, !arrived, tokens);
 }
 
-template <int DType, int OutDType>
+template <int DType>
 __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineKernel(const __grid_constant__ CombineParams p) {
   __shared__ CombineShared sh;
   BlockState &block = sh.block;
@@ -170,26 +170,19 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineKernel(const __
     }
     MOE_A2A_MARK(4);
     __syncthreads();
-    if (arrived && p.vectorized) sumTile<DType, OutDType, true>(p, sh, start, count, piece % p.splits);
-    else if (arrived) sumTile<DType, OutDType, false>(p, sh, start, count, piece % p.splits);
+    if (arrived && p.vectorized) sumTile<DType, true>(p, sh, start, count, piece % p.splits, p.outDtype);
+    else if (arrived) sumTile<DType, false>(p, sh, start, count, piece % p.splits, p.outDtype);
     if (all <= blocksAtWork(p.phase)) break;
     takeTicket(lane, block);
   }
   MOE_A2A_MARK(5);
-  leave<OutDType>(p, block, arrived, waited && !arrived, tokens);
+  leave(p, block, arrived, waited && !arrived, tokens);
 }
 
 template <int DType>
-const void *functionOf(int outDtype, bool direct) {
-  if (direct) return outDtype == DType ? reinterpret_cast<const void *>(combineDirectly<DType>) : nullptr;
-  switch (outDtype) {
-    case MOE_A2A_FLOAT32:
-      return reinterpret_cast<const void *>(combineKernel<DType, MOE_A2A_FLOAT32>);
-    case MOE_A2A_FLOAT16:
-      return reinterpret_cast<const void *>(combineKernel<DType, MOE_A2A_FLOAT16>);
-    default:
-      return reinterpret_cast<const void *>(combineKernel<DType, MOE_A2A_BFLOAT16>);
-  }
+const void *functionOf(bool direct) {
+  return direct ? reinterpret_cast<const void *>(combineDirectly<DType>)
+                : reinterpret_cast<const void *>(combineKernel<DType>);
 }
 
 }  // namespace
@@ -200,14 +193,14 @@ extern "C" int moe_a2a_trace_combine(long long *clocks) {
 }
 #endif
 
-const void *combineFunction(int dtype, int outDtype, bool direct) {
+const void *combineFunction(int dtype, bool direct) {
   switch (dtype) {
     case MOE_A2A_FLOAT32:
-      return functionOf<MOE_A2A_FLOAT32>(outDtype, direct);
+      return functionOf<MOE_A2A_FLOAT32>(direct);
     case MOE_A2A_FLOAT16:
-      return functionOf<MOE_A2A_FLOAT16>(outDtype, direct);
+      return functionOf<MOE_A2A_FLOAT16>(direct);
     default:
-      return functionOf<MOE_A2A_BFLOAT16>(outDtype, direct);
+      return functionOf<MOE_A2A_BFLOAT16>(direct);
   }
 }
 

@@ -83,33 +83,24 @@ __device__ __forceinline__ float elementOf(uint64_t data, int i) {
 }
 
 // Stores the sums of one packet's elements.
-template <int DType, int OutDType>
-__device__ __forceinline__ void storeSums(const CombineParams &p, uint8_t *row, int packet, const float *sum) {
-  using Out = typename Element<OutDType>::Bits;
-  constexpr int kCount = kElements<DType>, kBytes = kCount * sizeof(Out);
-  uint8_t *to = row + static_cast<int64_t>(packet) * kBytes;
+template <int DType>
+__device__ __forceinline__ void storePacketSums(const CombineParams &p, uint8_t *row, int packet, const float *sum) {
+  constexpr int kCount = kElements<DType>;
   const int there = min(kCount, p.hiddenSize - packet * kCount);
-  if (!p.storesWhole || there < kCount) {
+  asDType(p.outDtype, [&](auto out) {
+    using Out = decltype(out);
+    using Bits = typename Out::Bits;
+    uint8_t *to = row + static_cast<int64_t>(packet) * kCount * sizeof(Bits);
+    if (p.storesWhole && there == kCount) return storeSums<Out, kCount>(sum, to);
 #pragma unroll
     for (int i = 0; i < kCount; i++) {
-      if (i < there) reinterpret_cast<Out *>(to)[i] = Element<OutDType>::round(sum[i]);
+      if (i < there) reinterpret_cast<Bits *>(to)[i] = Out::round(sum[i]);
     }
-    return;
-  }
-  uint32_t words[kBytes / 4] = {};
-#pragma unroll
-  for (int i = 0; i < kCount; i++) {
-    constexpr int kPerWord = 4 / sizeof(Out);
-    words[i / kPerWord] |= static_cast<uint32_t>(Element<OutDType>::round(sum[i]))
-                           << (8 * sizeof(Out) * (i % kPerWord));
-  }
-  if constexpr (kBytes == 16) Vector<4>{{words[0], words[1], words[2], words[3]}}.store(to);
-  else if constexpr (kBytes == 8) Vector<3>{words[0] | static_cast<uint64_t>(words[1]) << 32}.store(to);
-  else Vector<2>{words[0]}.store(to);
+  });
 }
 
 // Sums packets [first, to) of a token's results as they come. One warp.
-template <int DType, int OutDType>
+template <int DType>
 __device__ __forceinline__ Waited sumPart(const CombineParams &p, const CombineShared &sh,
                                           const Vigil<kCombinePackets> &vigil, uint8_t *output, int first, int to,
                                           int patience) {
@@ -154,13 +145,13 @@ __device__ __forceinline__ Waited sumPart(const CombineParams &p, const CombineS
     }
 #pragma unroll
     for (int c = 0; c < kColumns; c++) {
-      if (first + c * kThreads < to) storeSums<DType, OutDType>(p, output, first + c * kThreads, sum[c]);
+      if (first + c * kThreads < to) storePacketSums<DType>(p, output, first + c * kThreads, sum[c]);
     }
   }
   return kArrived;
 }
 
-template <int DType, int OutDType>
+template <int DType>
 __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
     combineInPackets(const __grid_constant__ CombineParams p) {
   __shared__ CombineShared sh;
@@ -245,10 +236,8 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
       }
       isFound = false;
       if (waited != kArrived) continue;
-      uint8_t *output =
-          p.output + static_cast<int64_t>(token) * p.hiddenSize * sizeof(typename Element<OutDType>::Bits);
-      waited = sumPart<DType, OutDType>(p, sh, vigil, output, partStart(p.packets.received, part) + thread,
-                                        partStart(p.packets.received, part + 1), patience);
+      waited = sumPart<DType>(p, sh, vigil, outputOf(p, token), partStart(p.packets.received, part) + thread,
+                              partStart(p.packets.received, part + 1), patience);
     }
     isFound = false;
     MOE_A2A_MARK(5);
@@ -262,20 +251,8 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
     startNextRound(lane, block);
   }
   // All that was read lies in this rank's own memory: a reset that left it out let nobody overwrite that.
-  if (leaveTogether(phase, block, MOE_A2A_COMBINE, waited != kArrived, tokens > 0)) spoil<OutDType>(p, tokens);
+  if (leaveTogether(phase, block, MOE_A2A_COMBINE, waited != kArrived, tokens > 0)) spoil(p, tokens);
   MOE_A2A_MARK(6);
-}
-
-template <int DType>
-const void *functionOf(int outDtype) {
-  switch (outDtype) {
-    case MOE_A2A_FLOAT32:
-      return reinterpret_cast<const void *>(combineInPackets<DType, MOE_A2A_FLOAT32>);
-    case MOE_A2A_FLOAT16:
-      return reinterpret_cast<const void *>(combineInPackets<DType, MOE_A2A_FLOAT16>);
-    default:
-      return reinterpret_cast<const void *>(combineInPackets<DType, MOE_A2A_BFLOAT16>);
-  }
 }
 
 }  // namespace
@@ -286,14 +263,14 @@ extern "C" int moe_a2a_trace_combine_packets(long long *clocks) {
 }
 #endif
 
-const void *combineInPacketsFunction(int dtype, int outDtype) {
+const void *combineInPacketsFunction(int dtype) {
   switch (dtype) {
     case MOE_A2A_FLOAT32:
-      return functionOf<MOE_A2A_FLOAT32>(outDtype);
+      return reinterpret_cast<const void *>(combineInPackets<MOE_A2A_FLOAT32>);
     case MOE_A2A_FLOAT16:
-      return functionOf<MOE_A2A_FLOAT16>(outDtype);
+      return reinterpret_cast<const void *>(combineInPackets<MOE_A2A_FLOAT16>);
     default:
-      return functionOf<MOE_A2A_BFLOAT16>(outDtype);
+      return reinterpret_cast<const void *>(combineInPackets<MOE_A2A_BFLOAT16>);
   }
 }
 

@@ -91,6 +91,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchDirectly(const
   __shared__ DispatchShared sh;
   prepareMessage(p, sh.wait.said);
   warmUp(p);
+  listOwners(p, sh.tile);
+  __syncthreads();
   awaitTurn(p.phase, sh.block);
   // Whatever can be known of the tokens is asked for before anything is known of the round, how many of them count
   // included.
@@ -131,6 +133,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchKernel(const _
   BlockState &block = sh.block;
   prepareMessage(p, sh.wait.said);
   warmUp(p);
+  listOwners(p, sh.tile);
+  __syncthreads();
   awaitTurn(p.phase, block);
   if (!p.scan) lookAtAll(p, sh.tile);
   beginPhase<true>(p.phase, MOE_A2A_DISPATCH, p.tokenCount, p.numTokens, block);

@@ -6,13 +6,16 @@
 namespace moe_a2a {
 
 // Take a DispatchParams or a CombineParams; blocks of kThreads threads. `direct`: the kernel for launches where each
-// block has one piece of work; see isOneEach() in host/phases.cpp.
+// block has one piece of work; see isOneEach() in host/launch.hpp.
 const void *dispatchFunction(bool direct);
-// Null where there is no such kernel: sums are direct in one dtype.
-const void *combineFunction(int dtype, int outDtype, bool direct);
+// In one dtype where `direct`.
+const void *combineFunction(int dtype, bool direct);
 
-// The same for rounds whose rows go in packets; see goesInPackets() in packet_plan.hpp.
+// The same for rounds whose rows go in packets; see goesInPackets() in wire_plan.hpp.
 const void *dispatchInPacketsFunction();
-const void *combineInPacketsFunction(int dtype, int outDtype);
+const void *combineInPacketsFunction(int dtype);
+
+// The same for rounds whose results are pushed in rows; see pushesRows() in wire_plan.hpp.
+const void *combineByPushFunction(int dtype);
 
 }  // namespace moe_a2a

@@ -13,6 +13,12 @@ enum SlotsBy { kRecount = 1, kScan = 2 };
 // A row shorter than this leaves most of a block idle.
 constexpr int kBlockRowBytes = 2048;
 
+// Tokens for a block from which on it takes them in short tiles, and how long these are. With fewer blocks, a tile
+// takes too little time to hide the scan before it.
+constexpr int kLongShare = 8;
+constexpr int kShortTile = 3;
+constexpr int kManyBlocks = 128;
+
 int divideUp(int a, int b) { return (a + b - 1) / b; }
 
 }  // namespace
@@ -23,8 +29,11 @@ moe_a2a_mapping chooseMapping(const moe_a2a_mapping &asked, int tokens, int rowB
   if (m.kind == 0) m.kind = rowBytes >= kBlockRowBytes ? kBlockPerToken : kWarpPerToken;
   const int perTile = m.kind == kBlockPerToken ? 1 : warps;
   if (m.tokens_per_tile == 0) {
-    // One wave of blocks where the tokens allow it.
-    m.tokens_per_tile = std::clamp(divideUp(tokens, maxBlocks), std::min(perTile, std::max(tokens, 1)), kMaxTile);
+    // One wave of blocks where the tokens allow it. Blocks have unequal shares of the links, so with many tokens for
+    // each those that are fast take more than others.
+    const int share = divideUp(tokens, maxBlocks);
+    const int perBlock = share > kLongShare && maxBlocks >= kManyBlocks ? kShortTile : share;
+    m.tokens_per_tile = std::clamp(perBlock, std::min(perTile, std::max(tokens, 1)), kMaxTile);
   }
   const int tiles = std::max(1, divideUp(tokens, m.tokens_per_tile));
   if (m.splits == 0) {

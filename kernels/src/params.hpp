@@ -17,7 +17,9 @@ constexpr int kBlocksPerSm = 3;
 // The same of a phase in packets, whose blocks hold more in registers.
 constexpr int kPacketBlocksPerSm = 2;
 // With more tokens, looking at all their ids in each block costs more than a scan's hop through memory.
-constexpr int kMaxCounted = 512;
+constexpr int kMaxCounted = 1024;
+// With more experts, a rank is worked out rather than looked up.
+constexpr int kMaxOwners = 1024;
 
 // Divides 31-bit numbers by a constant (Granlund and Montgomery, PLDI 1994).
 struct Divisor {
@@ -54,6 +56,13 @@ struct PacketParams {
   int32_t sendSplits;
   int32_t receiveSplits;
   int32_t headerLast;  // a combine's header waits for its results to be sent
+};
+
+// Results that are pushed in rows; see docs/protocol.md.
+struct PushParams {
+  uint64_t rows;    // byte offset of [ranks, maxTokens, rowBytes] in a window
+  int32_t senders;  // blocks that store rows, each its share, before any block may wait
+  int32_t headerLast;
 };
 
 // What both phases need.
@@ -109,16 +118,19 @@ struct DispatchParams {
   int32_t longest;    // payload with the longest rows
   int32_t hasMore;    // than threads hold at once: of the longest rows, or of others
   int32_t scan;
+  int32_t idVectors;  // a token's ids allow 16-byte accesses
   int32_t receivers;  // blocks that fill padding, the publishing one included
 };
 
 struct CombineParams {
   PhaseParams phase;
   PacketParams packets;
+  PushParams push;
   const uint8_t *expertOutput;  // null: it lies in the window
   uint8_t *output;
   int32_t hiddenSize;
   int32_t dtype;
+  int32_t outDtype;
   int32_t rowBytes;
   int32_t copyVectorLog2;
   int32_t vectorized;  // rows and output allow 16-byte accesses

@@ -125,6 +125,7 @@ struct LaneState {
   uint32_t phaseFailed;
   int32_t dropped[3];
   uint32_t admitted;
+  uint32_t sums;   // tokens that warps have begun to sum, where results are pushed
   uint64_t done;   // pieces of outgoing work, and blocks that failed in the upper half
   uint64_t exits;  // blocks, and those that failed in the upper half
   Together together[2];

@@ -4,7 +4,7 @@
 #include <random>
 
 #include "mapping.hpp"
-#include "packet_plan.hpp"
+#include "wire_plan.hpp"
 #include "wire.hpp"
 
 namespace {
@@ -100,6 +100,40 @@ void packets() {
   }
 }
 
+// Whether a DeepSeek-V3 combine of this many tokens, of up to 8192 on each rank, pushes its results.
+bool pushes(int ranks, int slots, int fewestSms, int dispatchBytes = 14400) {
+  moe_a2a_config config = someConfig();
+  config.ep_size = ranks;
+  config.num_experts = 256;
+  config.max_tokens_per_rank = 8192;
+  config.max_dispatch_bytes_per_token = dispatchBytes;
+  config.max_combine_bytes_per_token = 14336;
+  moe_a2a_layout layout{};
+  layout.struct_size = sizeof(layout);
+  expect(moe_a2a_plan(&config, &layout) == MOE_A2A_OK, "the config is planned");
+  return moe_a2a::pushesRows(config, layout, slots, 14336, moe_a2a::pushedFrom(fewestSms));
+}
+
+void pushing() {
+  expect(pushes(4, 8192, 0) && pushes(2, 4096, 0), "results of many tokens are pushed");
+  expect(!pushes(4, 2048, 0) && pushes(4, 2048, 16), "those of fewer only with few SMs");
+  expect(!pushes(1, 8192, 0), "one rank pushes nothing");
+  expect(!pushes(4, 0, 0), "without slots there is nothing to push");
+  expect(!pushes(64, 8192, 0), "more flags than there is room for: results are pulled");
+  expect(!pushes(4, 8192, 0, 7456) && pushes(4, 4096, 0, 7456),
+         "rows longer than the second receive buffer are pulled");
+  std::mt19937 random(9);
+  for (int i = 0; i < 20000; i++) {
+    const int rows = static_cast<int>(random() % 9000), most = 1 + static_cast<int>(random() % 500);
+    moe_a2a_mapping asked{};
+    if (random() % 4 == 0) asked.blocks = 1 + static_cast<int>(random() % 20000);
+    moe_a2a::PushParams plan{};
+    const int blocks = moe_a2a::planPush(plan, random() % 100000, rows, asked, most);
+    expect(blocks >= 1 && blocks <= most, "all blocks fit");
+    expect(plan.senders >= 1 && plan.senders <= blocks, "some of them send");
+  }
+}
+
 void errors() {
   moe_a2a_rank *rank = nullptr;
   expect(moe_a2a_rank_create(nullptr, nullptr, &rank) == MOE_A2A_INVALID, "null arguments are refused");
@@ -120,7 +154,7 @@ void sharing() {
   const moe_a2a_config config = someConfig();
   const moe_a2a_rank_options options{sizeof(options), 0, 0, 0, 0, 0, 1, 9};
   expect(moe_a2a_rank_create(&config, &options, &rank) == MOE_A2A_INVALID, "an unknown way to share is refused");
-  const moe_a2a_rank_options form{sizeof(form), 0, 0, 0, 0, 0, 1, 0, 2};
+  const moe_a2a_rank_options form{sizeof(form), 0, 0, 0, 0, 0, 1, 0, 3};
   expect(moe_a2a_rank_create(&config, &form, &rank) == MOE_A2A_INVALID, "an unknown wire form is refused");
   moe_a2a_window_handle handle{};
   int32_t fd = 0;
@@ -144,6 +178,7 @@ int main() {
   layouts();
   mappings();
   packets();
+  pushing();
   errors();
   sharing();
   std::printf("host_test: %s\n", failures ? "FAILED" : "ok");

@@ -6,6 +6,7 @@ extern "C" int moe_a2a_trace_dispatch(long long *clocks);
 extern "C" int moe_a2a_trace_combine(long long *clocks);
 extern "C" int moe_a2a_trace_dispatch_packets(long long *clocks);
 extern "C" int moe_a2a_trace_combine_packets(long long *clocks);
+extern "C" int moe_a2a_trace_combine_push(long long *clocks);
 #endif
 
 namespace {
@@ -13,7 +14,7 @@ namespace {
 struct Options {
   int ranks = 2, experts = 16, topK = 4, capacity = 64, hidden = 64, extra = 7, stats = 3, rounds = 50, seed = 1,
       kind = 0, slotsBy = 0, splits = 0, tile = 0, blocks = 0, deviceCount = 0, time = 0, lanes = 1, tokens = -1,
-      delays = 0, wire = 0;
+      delays = 0, wire = 0, maxSms = 0, ramp = 0;
 };
 
 struct Inputs {
@@ -201,7 +202,8 @@ void verify(World &w, const Options &o, const std::vector<Inputs> &in, int m, in
 }
 
 void correctness(const Options &o, int devices) {
-  World w(o.ranks, o.experts, o.topK, o.capacity, o.hidden, o.extra, o.stats, devices, o.lanes, 1, 5000, o.wire);
+  World w(o.ranks, o.experts, o.topK, o.capacity, o.hidden, o.extra, o.stats, devices, o.lanes, 1, 5000, o.wire,
+          o.maxSms);
   std::mt19937 random(static_cast<unsigned>(o.seed));
   for (int round = 0; round < o.rounds; round++) {
     const int lane = 0;
@@ -245,7 +247,7 @@ void correctness(const Options &o, int devices) {
 }
 
 void timing(const Options &o, int devices) {
-  World w(o.ranks, o.experts, o.topK, o.capacity, o.hidden, 0, 0, devices, 1, 0, 500, o.wire);
+  World w(o.ranks, o.experts, o.topK, o.capacity, o.hidden, 0, 0, devices, 1, 0, 500, o.wire, o.maxSms);
   std::mt19937 random(5);
   const int T = o.tokens < 0 ? o.capacity : o.tokens, m = o.capacity;
   Options plain = o;
@@ -274,7 +276,7 @@ void timing(const Options &o, int devices) {
     CHECK_A2A(moe_a2a_timer_create(mem.device, &ends[r]));
     CHECK_A2A(moe_a2a_capture_begin(mem.device, mem.stream));
     for (int i = 0; i < kRounds; i++) {
-      enqueueDispatch(w, plain, r, 0, m, T, false);
+      enqueueDispatch(w, plain, r, 0, m, o.ramp ? T * (r + 1) / o.ranks : T, false);
       enqueueCombine(w, plain, r, 0, true);
     }
     CHECK_A2A(moe_a2a_capture_end(mem.device, mem.stream, &graphs[r]));
@@ -330,6 +332,13 @@ void timing(const Options &o, int devices) {
     }
     std::printf("\n");
   }
+  long long clocks[32] = {};
+  moe_a2a_trace_combine_push(clocks);
+  std::printf("  by push:");
+  for (int b = 0; b < 32; b += 16) {
+    for (int i = 2; i < 7; i++) std::printf(" %lld", clocks[b + i] ? clocks[b + i] - clocks[b + 1] : 0);
+    std::printf(b ? "\n" : " | last");
+  }
 #endif
   for (int r = 0; r < o.ranks; r++) CHECK_A2A(moe_a2a_graph_destroy(w.ranks[r].device, graphs[r]));
 }
@@ -345,7 +354,8 @@ int main(int argc, char **argv) {
       {"--kind", &o.kind},         {"--slots-by", &o.slotsBy}, {"--splits", &o.splits},
       {"--tile", &o.tile},         {"--blocks", &o.blocks},    {"--device-count", &o.deviceCount},
       {"--time", &o.time},         {"--lanes", &o.lanes},      {"--tokens", &o.tokens},
-      {"--delays", &o.delays},     {"--wire", &o.wire}};
+      {"--delays", &o.delays},     {"--wire", &o.wire},        {"--sms", &o.maxSms},
+      {"--ramp", &o.ramp}};
   for (int i = 1; i + 1 < argc; i += 2) {
     bool found = false;
     for (const auto &[name, value] : known) {

@@ -223,6 +223,7 @@ __device__ inline void endPhase(const PhaseParams &p, int phase, const BlockStat
     lane->phaseFailed = 0;
     lane->badEntry = 0;
   }
+  lane->sums = 0;
   if (gridDim.x > 1) {
     lane->ticket = 0;
     lane->admitted = 0;

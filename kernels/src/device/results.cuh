@@ -68,13 +68,19 @@ struct KeptEntry {
   }
 };
 
-template <int OutDType>
 __device__ __noinline__ inline void spoil(const CombineParams &p, int tokens) {
-  using Out = typename Element<OutDType>::Bits;
   const int64_t elements = static_cast<int64_t>(tokens) * p.hiddenSize;
-  for (int64_t i = threadIdx.x; i < elements; i += blockDim.x) {
-    reinterpret_cast<Out *>(p.output)[i] = Element<OutDType>::kNaN;
-  }
+  asDType(p.outDtype, [&](auto out) {
+    using Out = decltype(out);
+    for (int64_t i = threadIdx.x; i < elements; i += blockDim.x) {
+      reinterpret_cast<typename Out::Bits *>(p.output)[i] = Out::kNaN;
+    }
+  });
+}
+
+// Where the output's row of a token begins.
+__device__ __forceinline__ uint8_t *outputOf(const CombineParams &p, int64_t token) {
+  return p.output + token * p.hiddenSize * (p.outDtype == MOE_A2A_FLOAT32 ? 4 : 2);
 }
 
 // One thread.
@@ -85,7 +91,6 @@ __device__ __forceinline__ void startNextRound(LaneState *lane, const BlockState
 
 // Ends a block's combine, after its last read (`arrived`: of other windows); the last block of all ends the phase, or
 // spoils what was summed.
-template <int OutDType>
 __device__ __forceinline__ void leave(const CombineParams &p, BlockState &block, bool arrived, bool failed,
                                       int tokens) {
   LaneState *lane = laneState(p.phase);
@@ -100,7 +105,7 @@ __device__ __forceinline__ void leave(const CombineParams &p, BlockState &block,
     endPhase(p.phase, MOE_A2A_COMBINE, block, left == kLast);
     startNextRound(lane, block);
   }
-  if (left != kLast) spoil<OutDType>(p, tokens);
+  if (left != kLast) spoil(p, tokens);
 }
 
 }  // namespace moe_a2a

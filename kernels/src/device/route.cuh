@@ -18,6 +18,8 @@ struct Tile {
   // In a scan: slots taken by the tokens before this tile, and tokens of this tile that go to each rank.
   int32_t first[MOE_A2A_MAX_RANKS];
   uint32_t chosen[MOE_A2A_MAX_RANKS];
+  // The rank of each expert, where they are not too many.
+  uint8_t owners[kMaxOwners];
 };
 
 // What a rank's dispatch comes to, where one block has found out.
@@ -51,34 +53,83 @@ __device__ __forceinline__ int32_t loadId(const DispatchParams &p, int64_t token
   return static_cast<int32_t>(id.v);
 }
 
+// Whole block, ahead of a barrier and of lookAtAll().
+__device__ __forceinline__ void listOwners(const DispatchParams &p, Tile &t) {
+  if (p.placement.numExperts > kMaxOwners) return;
+#pragma unroll 1
+  for (int id = threadIdx.x; id < p.placement.numExperts; id += kThreads) t.owners[id] = ownerOf(p.placement, id);
+}
+
+// Ranks as bits, of which `high` are those from 32 on.
+struct RankBits {
+  uint32_t low = 0, high = 0;
+
+  __device__ __forceinline__ void add(uint32_t rank) {
+    low |= shifted(rank);
+    high |= shifted(rank - 32);
+  }
+  __device__ __forceinline__ bool has(int rank) const { return (rank < 32 ? low >> rank : high >> (rank - 32)) & 1; }
+
+ private:
+  // 1 << bits, or 0 where that does not fit.
+  static __device__ __forceinline__ uint32_t shifted(uint32_t bits) {
+    uint32_t v;
+    asm("shl.b32 %0, 1, %1;" : "=r"(v) : "r"(bits));
+    return v;
+  }
+};
+
+// This lane's share of the ids of 32 tokens that it looks at: up to 8 of one token.
+struct SomeIds {
+  static constexpr int kCount = 8;
+  int32_t ids[kCount];
+
+  __device__ __forceinline__ void load(const DispatchParams &p, int token, int k) {
+    if (p.idVectors) {
+#pragma unroll
+      for (int j = 0; j < kCount; j += 4) {
+        if (k + j >= p.phase.topK) break;
+        Vector<4> four;
+        four.load(reinterpret_cast<const uint8_t *>(p.ids + static_cast<int64_t>(token) * p.phase.topK + k + j));
+#pragma unroll
+        for (int i = 0; i < 4; i++) ids[j + i] = static_cast<int32_t>(four.v[i]);
+      }
+    } else {
+#pragma unroll
+      for (int j = 0; j < kCount; j++) {
+        if (k + j < p.phase.topK) ids[j] = loadId(p, token, k + j);
+      }
+    }
+  }
+};
+
 // Looks at the entries of all tokens, of which nothing depends on what earlier kernels leave in a rank's state. All
 // warps but the first; read after a barrier.
 __device__ inline void lookAtAll(const DispatchParams &p, Tile &t) {
   const int laneId = threadIdx.x & 31, ranks = p.phase.ranks;
+  const bool isListed = p.placement.numExperts <= kMaxOwners;
 #pragma unroll 1
   for (int word = (threadIdx.x >> 5) - 1; word >= 0 && word * 32 < p.numTokens; word += kThreads / 32 - 1) {
     const int token = word * 32 + laneId;
-    uint64_t targets = 0;
+    RankBits targets;
     bool drops = false;
-    constexpr int kAhead = 8;
 #pragma unroll 1
-    for (int k = 0; k < p.phase.topK; k += kAhead) {
-      int32_t ids[kAhead];
+    for (int k = 0; k < p.phase.topK && token < p.numTokens; k += SomeIds::kCount) {
+      SomeIds some;
+      some.load(p, token, k);
 #pragma unroll
-      for (int j = 0; j < kAhead; j++) {
-        if (token < p.numTokens && k + j < p.phase.topK) ids[j] = loadId(p, token, k + j);
-      }
-#pragma unroll
-      for (int j = 0; j < kAhead; j++) {
-        if (token >= p.numTokens || k + j >= p.phase.topK) continue;
-        if (isExpert(p.placement, ids[j])) targets |= 1ull << ownerOf(p.placement, ids[j]);
+      for (int j = 0; j < SomeIds::kCount; j++) {
+        if (k + j >= p.phase.topK) break;
+        const int32_t id = some.ids[j];
+        if (isExpert(p.placement, id)) targets.add(isListed ? t.owners[id] : ownerOf(p.placement, id));
         else drops = true;
       }
     }
+    __syncwarp();
     uint32_t mine[2] = {0, 0};
 #pragma unroll 1
     for (int r = 0; r < ranks; r++) {
-      const uint32_t go = __ballot_sync(0xffffffff, targets >> r & 1);
+      const uint32_t go = __ballot_sync(0xffffffff, targets.has(r));
       if (r == laneId) mine[0] = go;
       if (r == laneId + 32) mine[1] = go;
     }
@@ -160,17 +211,32 @@ __device__ __forceinline__ bool scanEarlier(const DispatchParams &p, BlockState 
       storeRelaxedGpu64(counts + static_cast<int64_t>(tile) * ranks + r, tag | __popc(t.chosen[r]));
     }
   }
+  // Each thread adds up counts of one rank, of several tiles at once; the clock, which is slow, is seldom looked at.
+  constexpr int kAhead = 4, kLooks = 32;
+  const int thread = threadIdx.x, adders = kThreads / ranks * ranks, earlier = tile * ranks;
   bool given = false, late = false;
+  int32_t sum = 0;
   const uint64_t start = globalNanoseconds();
-  for (int64_t i = threadIdx.x; i < static_cast<int64_t>(tile) * ranks && !given; i += blockDim.x) {
-    uint64_t value;
-    while (((value = loadRelaxedGpu64(counts + i)) ^ tag) >> 32 != 0) {
+  for (int first = thread; thread < adders && first < earlier && !given; first += adders * kAhead) {
+    uint64_t values[kAhead];
+    bool missing = true;
+    for (int look = 1; missing && !given; look++) {
+      missing = false;
+#pragma unroll
+      for (int j = 0; j < kAhead; j++) {
+        const int i = first + j * adders;
+        values[j] = i < earlier ? loadRelaxedGpu64(counts + i) : tag;
+      }
+#pragma unroll
+      for (int j = 0; j < kAhead; j++) missing |= (values[j] ^ tag) >> 32 != 0;
+      if (look % kLooks) continue;
       late = globalNanoseconds() - start > p.phase.timeoutNs;
       given = late || loadRelaxedSys(&laneState(p.phase)->phaseFailed);
-      if (given) break;
     }
-    if (!given) atomicAdd(t.first + i % ranks, static_cast<int32_t>(value));
+#pragma unroll
+    for (int j = 0; j < kAhead; j++) sum += static_cast<int32_t>(values[j]);
   }
+  if (sum && !given) atomicAdd(t.first + thread % ranks, sum);
   if (__syncthreads_or(late) && threadIdx.x == 0) {
     // Blocks of this very rank were kept from running.
     fail(p.phase, block.round, MOE_A2A_DISPATCH, MOE_A2A_FAIL_MISSING, true, [&](Finding &f) {

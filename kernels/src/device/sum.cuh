@@ -40,65 +40,93 @@ __device__ __forceinline__ float elementOf(const Vector<4> &v, int i) {
   else return Element<DType>::widen(static_cast<uint16_t>(v.v[i / 2] >> (16 * (i % 2))));
 }
 
-// Sums 16 bytes at offset `at` of `count` rows, and stores them as `OutDType` from element `at / size` on.
-template <int DType, int OutDType>
-__device__ __forceinline__ void sumVector(const uint8_t *const *rows, int count, int64_t at, uint8_t *output) {
-  constexpr int kElements = 16 / sizeof(typename Element<DType>::Bits);
-  constexpr int kAhead = 4;
-  float sum[kElements];
+template <int DType>
+constexpr int kVectorElements = 16 / sizeof(typename Element<DType>::Bits);
+
+// Calls `store` for the element type that `dtype` stands for: what few instructions depend on need not be compiled
+// three times as a whole.
+template <typename Store>
+__device__ __forceinline__ void asDType(int dtype, Store store) {
+  if (dtype == MOE_A2A_BFLOAT16) store(Element<MOE_A2A_BFLOAT16>());
+  else if (dtype == MOE_A2A_FLOAT16) store(Element<MOE_A2A_FLOAT16>());
+  else store(Element<MOE_A2A_FLOAT32>());
+}
+
+// Rounds `Count` sums to elements and stores them; `to` is aligned to all of them, up to 16 bytes.
+template <typename Out, int Count>
+__device__ __forceinline__ void storeSums(const float *sum, uint8_t *to) {
+  using Bits = typename Out::Bits;
+  constexpr int kPerWord = 4 / sizeof(Bits), kWords = Count / kPerWord;
+  uint32_t words[kWords] = {};
 #pragma unroll
-  for (int i = 0; i < kElements; i++) sum[i] = 0.0f;
-  for (int first = 0; first < count; first += kAhead) {
-    Vector<4> held[kAhead];
-#pragma unroll
-    for (int j = 0; j < kAhead; j++) {
-      if (first + j < count) held[j].load(rows[first + j] + at);
-    }
-#pragma unroll
-    for (int j = 0; j < kAhead; j++) {
-      if (first + j >= count) break;
-#pragma unroll
-      for (int i = 0; i < kElements; i++) sum[i] = __fadd_rn(sum[i], elementOf<DType>(held[j], i));
-    }
+  for (int i = 0; i < Count; i++) {
+    words[i / kPerWord] |= static_cast<uint32_t>(Out::round(sum[i])) << (8 * sizeof(Bits) * (i % kPerWord));
   }
-  using Out = typename Element<OutDType>::Bits;
-  constexpr int kOutBytes = kElements * sizeof(Out);
-  uint8_t *target = output + at / static_cast<int64_t>(sizeof(typename Element<DType>::Bits)) * sizeof(Out);
-  if constexpr (kOutBytes == 8) {
-    Vector<3> packed;
-    packed.v = 0;
+  if constexpr (kWords >= 4) {
 #pragma unroll
-    for (int i = 0; i < kElements; i++) packed.v |= static_cast<uint64_t>(Element<OutDType>::round(sum[i])) << (16 * i);
-    packed.store(target);
-  } else {
-    constexpr int kPerVector = 16 / sizeof(Out);
-#pragma unroll
-    for (int v = 0; v < kOutBytes / 16; v++) {
-      Vector<4> packed{{0, 0, 0, 0}};
-#pragma unroll
-      for (int i = 0; i < kPerVector; i++) {
-        constexpr int kPerWord = 4 / sizeof(Out);
-        packed.v[i / kPerWord] |= static_cast<uint32_t>(Element<OutDType>::round(sum[v * kPerVector + i]))
-                                  << (8 * sizeof(Out) * (i % kPerWord));
-      }
-      packed.store(target + 16 * v);
+    for (int w = 0; w < kWords; w += 4) {
+      Vector<4>{{words[w], words[w + 1], words[w + 2], words[w + 3]}}.store(to + 4 * w);
     }
+  } else if constexpr (kWords == 2) {
+    Vector<3>{words[0] | static_cast<uint64_t>(words[1]) << 32}.store(to);
+  } else {
+    Vector<2>{words[0]}.store(to);
   }
 }
 
+// Sums `Columns` times 16 bytes of `count` rows, `step` vectors apart from the `at`-th on, as far as there are `end`
+// vectors; and stores them as elements of `outDtype`. `row` hands out where each row lies.
+template <int DType, int Columns = 1, int Ahead = 4, typename Row>
+__device__ __forceinline__ void sumVectors(Row row, int count, int at, int step, int end, int outDtype,
+                                           uint8_t *output) {
+  constexpr int kElements = kVectorElements<DType>;
+  float sum[Columns][kElements] = {};
+  for (int first = 0; first < count; first += Ahead) {
+    Vector<4> held[Ahead][Columns];
+#pragma unroll
+    for (int j = 0; j < Ahead; j++) {
+      if (first + j >= count) break;
+      const uint8_t *from = row(first + j) + static_cast<int64_t>(at) * 16;
+#pragma unroll
+      for (int c = 0; c < Columns; c++) {
+        if (at + c * step < end) held[j][c].load(from + c * step * 16);
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < Ahead; j++) {
+      if (first + j >= count) break;
+#pragma unroll
+      for (int c = 0; c < Columns; c++) {
+#pragma unroll
+        for (int i = 0; i < kElements; i++) sum[c][i] = __fadd_rn(sum[c][i], elementOf<DType>(held[j][c], i));
+      }
+    }
+  }
+  asDType(outDtype, [&](auto out) {
+    using Out = decltype(out);
+    constexpr int kBytes = kElements * sizeof(typename Out::Bits);
+#pragma unroll
+    for (int c = 0; c < Columns; c++) {
+      if (at + c * step < end) storeSums<Out, kElements>(sum[c], output + static_cast<int64_t>(at + c * step) * kBytes);
+    }
+  });
+}
+
 // Sums element `i` of `count` rows, where rows or output are not aligned.
-template <int DType, int OutDType>
-__device__ __forceinline__ void sumElement(const uint8_t *const *rows, int count, int64_t i, uint8_t *output) {
+template <int DType, typename Row>
+__device__ __forceinline__ void sumElement(Row row, int count, int64_t i, int outDtype, uint8_t *output) {
   using In = typename Element<DType>::Bits;
-  using Out = typename Element<OutDType>::Bits;
   constexpr int kLog2 = sizeof(In) == 4 ? 2 : 1;
   float sum = 0.0f;
   for (int j = 0; j < count; j++) {
     Vector<kLog2> held;
-    held.load(rows[j] + i * sizeof(In));
+    held.load(row(j) + i * sizeof(In));
     sum = __fadd_rn(sum, Element<DType>::widen(static_cast<In>(held.v)));
   }
-  reinterpret_cast<Out *>(output)[i] = Element<OutDType>::round(sum);
+  asDType(outDtype, [&](auto out) {
+    using Out = decltype(out);
+    reinterpret_cast<typename Out::Bits *>(output)[i] = Out::round(sum);
+  });
 }
 
 }  // namespace moe_a2a

@@ -48,12 +48,10 @@ int32_t limitBlocks(moe_a2a_rank &rank) {
   MOE_A2A_TRY(cudaGetDeviceProperties(&properties, rank.options.device));
   std::vector<const void *> kernels = {dispatchFunction(false), dispatchFunction(true)};
   std::vector<const void *> inPackets = {dispatchInPacketsFunction()};
-  for (int in = 0; in < 3; in++) {
-    for (int out = 0; out < 3; out++) {
-      kernels.push_back(combineFunction(in, out, false));
-      inPackets.push_back(combineInPacketsFunction(in, out));
-    }
-    kernels.push_back(combineFunction(in, in, true));
+  for (int dtype = 0; dtype < 3; dtype++) {
+    kernels.insert(kernels.end(),
+                   {combineFunction(dtype, false), combineFunction(dtype, true), combineByPushFunction(dtype)});
+    inPackets.push_back(combineInPacketsFunction(dtype));
   }
   int perSm = kBlocksPerSm, packetsPerSm = kPacketBlocksPerSm;
   MOE_A2A_TRY(loadKernels(kernels, &perSm));
@@ -145,7 +143,8 @@ int32_t moe_a2a_rank_create(const moe_a2a_config *config, const moe_a2a_rank_opt
   else if (result == MOE_A2A_OK &&
            (options->shareable < MOE_A2A_NOT_SHAREABLE || options->shareable > MOE_A2A_SHAREABLE_IPC))
     result = invalid("shareable is none of enum moe_a2a_shareable");
-  else if (result == MOE_A2A_OK && (options->wire_form < MOE_A2A_WIRE_CHOSEN || options->wire_form > MOE_A2A_WIRE_ROWS))
+  else if (result == MOE_A2A_OK &&
+           (options->wire_form < MOE_A2A_WIRE_CHOSEN || options->wire_form > MOE_A2A_WIRE_PUSHED_ROWS))
     result = invalid("wire_form is none of enum moe_a2a_wire_form");
   else if (result != MOE_A2A_OK) invalid("the config is out of range");
   if (result == MOE_A2A_OK) {

@@ -18,7 +18,8 @@ Napi::Value Addon::MakeRank(const Napi::CallbackInfo &info) {
                    word(4),
                    word(5),
                    count > 6 ? word(6) : MOE_A2A_NOT_SHAREABLE,
-                   count > 7 ? word(7) : MOE_A2A_WIRE_CHOSEN};
+                   count > 7 ? word(7) : MOE_A2A_WIRE_CHOSEN,
+                   count > 8 ? word(8) : 0};
   rank->key = text(info, 2);
   const uint32_t id = nextRank_++;
   ranks_.emplace(id, std::move(rank));

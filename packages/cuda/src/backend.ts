@@ -36,6 +36,9 @@ export interface Delays {
   readonly afterWait?: readonly [number, number];
 }
 
+/** `enum moe_a2a_wire_form`. */
+const WIRE_FORMS = { chosen: 0, rows: 1, pushedRows: 2 } as const;
+
 /** Options of the CUDA backend. */
 export interface CudaCreateOptions extends CreateOptions {
   /** The GPU, as numbered in `status().devices`. Default: rank modulo their number. */
@@ -44,8 +47,11 @@ export interface CudaCreateOptions extends CreateOptions {
   readonly maxSms?: number;
   /** Number of the first round, equal on all ranks: lets tests see round numbers wrap. Default 0. */
   readonly firstRound?: number;
-  /** @internal How rows go over the wire, equal on all ranks: `rows` never in packets. */
-  readonly wireForm?: "chosen" | "rows";
+  /**
+   * @internal How rows go over the wire, equal on all ranks: `rows` never in packets, and results pulled; `pushedRows` the
+   * same, with results pushed wherever there is room.
+   */
+  readonly wireForm?: keyof typeof WIRE_FORMS;
   /** @internal How work is cut. */
   readonly mapping?: Mapping;
   /** @internal Shows that no order of events is relied upon. */
@@ -107,6 +113,12 @@ async function openRank(
   }
 }
 
+/** The least of the limits that are set; 0 where none is. */
+function fewestOf(limits: readonly number[]): number {
+  const set = limits.filter((limit) => limit > 0);
+  return set.length > 0 ? Math.min(...set) : 0;
+}
+
 function setDelays(
   { native }: Runtime,
   id: number,
@@ -137,14 +149,16 @@ async function create(
   if (planWorkspace(config).totalBytes > totalBytes)
     throw tooLarge(config, rank, device, totalBytes, "in all");
 
-  const mine = { config, firstRound, device, gpu: uuid, host: hostName(), key: randomUUID() };
+  const mine = { config, firstRound, device, gpu: uuid, host: hostName(), key: randomUUID(), maxSms };
   const peers = await Peers.meet(internals, rank, mine);
   checkOneHost(peers);
   const sharing = peers.introductions.filter(({ gpu }) => gpu === uuid).length;
   const shareable = peers.areElsewhere ? SHAREABLE.yes : SHAREABLE.no;
   const padding = options.fillPadding === true ? 1 : 0;
-  const wireForm = options.wireForm === "rows" ? 1 : 0;
-  const rankOptions = [rank, device, firstRound >>> 0, maxSms, padding, sharing, shareable, wireForm];
+  const wireForm = WIRE_FORMS[options.wireForm ?? "chosen"];
+  const fewestSms = fewestOf(peers.introductions.map((introduction) => introduction.maxSms));
+  const place = [rank, device, firstRound >>> 0];
+  const rankOptions = [...place, maxSms, padding, sharing, shareable, wireForm, fewestSms];
   const key = peers.introductions[0]!.key;
   const id = native.makeRank(configWords(config), Uint32Array.from(rankOptions), key);
   try {

@@ -17,6 +17,8 @@ export interface CudaIntroduction extends Introduction {
   readonly host: string;
   /** Names the instance; that of rank 0 counts. */
   readonly key: string;
+  /** The most multiprocessors that its phases take; 0: all. */
+  readonly maxSms: number;
   /** This rank's words, where ranks share memory. */
   readonly words: ArrayBufferLike | undefined;
 }

@@ -18,8 +18,8 @@ const probe: Step = {
 };
 
 /**
- * How the tests of `kernels/` are run: every mapping, more ranks than GPUs, delays, few and very many blocks; with and without
- * packets; and many rounds back to back, whose blocks begin whenever there is room.
+ * How the tests of `kernels/` are run: every mapping, more ranks than GPUs, delays, few and very many blocks; in every
+ * form in which rows go over the wire; and many rounds back to back, whose blocks begin whenever there is room.
  */
 function nativeRuns(gpus: number): string[][] {
   const ranks = String(Math.max(2, gpus));
@@ -38,6 +38,10 @@ function nativeRuns(gpus: number): string[][] {
     rounds("--device-count", "1", "--rounds", "200"),
     rounds("--delays", "300000"),
     rounds("--wire", "1"),
+    rounds("--wire", "2"),
+    rounds("--wire", "2", "--blocks", "2", "--hidden", "300"),
+    rounds("--wire", "2", "--hidden", "7168", "--capacity", "300", "--delays", "20000", "--rounds", "20"),
+    rounds("--sms", "8", "--hidden", "7168", "--capacity", "900", "--rounds", "10"),
     rounds("--capacity", "20", "--hidden", "7168", "--topk", "8", "--experts", "64", "--rounds", "30"),
     rounds("--capacity", "64", "--hidden", "300", "--extra", "0", "--rounds", "100"),
     ...["8", "32"].map((tokens) => [
@@ -45,7 +49,13 @@ function nativeRuns(gpus: number): string[][] {
       ...["--time", "1", "--ranks", ranks, "--capacity", tokens],
       ...["--hidden", "7168", "--topk", "8", "--experts", "256"],
     ]),
+    ...["1", "2"].map((wire) => [
+      "rounds_test",
+      ...["--time", "1", "--ranks", ranks, "--capacity", "4096", "--wire", wire],
+      ...["--hidden", "7168", "--topk", "8", "--experts", "256"],
+    ]),
     ["rounds_test", "--ranks", String(3 * gpus), "--rounds", "30"],
+    ["rounds_test", "--ranks", String(2 * gpus), "--rounds", "30", "--wire", "2"],
   ];
 }
 

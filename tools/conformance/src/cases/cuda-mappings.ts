@@ -85,6 +85,42 @@ const inPackets: RankCase[] = packetKinds.flatMap(([name, mapping]) =>
   ),
 );
 
+const pushKinds = [
+  ["as chosen", {}],
+  ["one block", { blocks: 1 }],
+  ["3 blocks", { blocks: 3 }],
+  ["20000 blocks", { blocks: 20_000 }],
+] as const satisfies readonly (readonly [string, Mapping])[];
+
+const pushed: RankCase[] = pushKinds.flatMap(([name, mapping]) =>
+  widths.map(([width, { hidden }]) =>
+    mapped(
+      `pushed results, ${name}, ${width}`,
+      { ranks: 4, tokens: 37, topK: 3, hidden },
+      { mapping, wireForm: "pushedRows" },
+      (round) => [
+        round([37, 0, 5, 1]),
+        round([0, 1, 37, 36], { slots: 37 }),
+        round(each(4, 0), { slots: 0 }),
+        round(each(4, 0), { slots: 3 }),
+        round([1, 1, 1, 0], { slots: 1 }),
+        round([33, 37, 32, 7], { routing: "padded" }),
+      ],
+    ),
+  ),
+);
+
+/** With few SMs, results are pushed from 4 MiB of each rank on: all three forms, on one lane and in the same places. */
+const allForms: RankCase = mapped(
+  "packets, pulled results and pushed results in turn",
+  { ranks: 2, tokens: 300, experts: 6, topK: 2, hidden: 8192, timeoutMs: 10_000 },
+  { maxSms: 4 },
+  (round) =>
+    [300, 8, 100, 290, 0, 1, 300].map((slots, turn) =>
+      round([turn % 3 === 1 ? 0 : slots, Math.min(slots, 7)], { slots }),
+    ),
+);
+
 /** Rounds in packets and others take turns on one lane: 64 slots are the most that go in packets. */
 const inTurn: RankCase = mapped(
   "packets and rows in turn",
@@ -170,6 +206,8 @@ const delayed: RankCase[] = MOMENTS.map((moment) => {
 export const cudaMappings: readonly RankCase[] = [
   ...cut,
   ...inPackets,
+  ...pushed,
+  allForms,
   inTurn,
   ...slots,
   ...oversubscribed,

@@ -1,4 +1,4 @@
-#include "packet_plan.hpp"
+#include "wire_plan.hpp"
 
 #include <algorithm>
 
@@ -7,6 +7,13 @@ namespace {
 
 // Packets of a row that a thread should have at least: more blocks cost more than what they save.
 constexpr int kUsefulPackets = 2;
+
+// Measured on two H200: with few SMs pulling lacks loads under way, with all of them it is faster until its copies of
+// results into the window, and ranks that begin the next round early, weigh more than a second pass through memory.
+constexpr int kFewSms = 32;
+constexpr uint64_t kPushedBytes = 48ull << 20, kPushedBytesWithFewSms = 4ull << 20;
+// With so few blocks, half of them are needed to keep the links busy.
+constexpr int kFewBlocks = 3 * kFewSms;
 
 Parts partsOf(int count, int parts) { return {count / parts, count % parts}; }
 
@@ -34,6 +41,25 @@ int planPackets(PacketParams &packets, uint64_t perRow, int sendRows, int receiv
   // The first block has headers to send and to wait for. Blocks that wait must all fit, whatever is asked for.
   const int blocks = std::min(asked.blocks ? asked.blocks : 1 + std::max(sends, receives), maxBlocks);
   packets.pieces = std::min({1 + sends, blocks, kPieces});
+  return blocks;
+}
+
+uint64_t pushedFrom(int fewestSms) {
+  return fewestSms > 0 && fewestSms <= kFewSms ? kPushedBytesWithFewSms : kPushedBytes;
+}
+
+bool pushesRows(const moe_a2a_config &config, const moe_a2a_layout &layout, int slots, uint64_t rowBytes,
+                uint64_t least) {
+  const auto m = static_cast<uint64_t>(slots), rows = static_cast<uint64_t>(config.ep_size) * m;
+  const uint64_t flags = packetArea(config, packetsOf(config.max_combine_bytes_per_token));
+  return config.ep_size > 1 && m >= 1 && rowBytes >= 1 && m * rowBytes >= least &&
+         rows * rowBytes <= layout.recv_buffer_bytes && rows * kPacketBytes <= flags;
+}
+
+int planPush(PushParams &push, int64_t received, int rows, const moe_a2a_mapping &asked, int maxBlocks) {
+  const auto useful = static_cast<int>(std::min<int64_t>(maxBlocks, std::max<int64_t>(2, received + rows)));
+  const int blocks = std::min(asked.blocks ? asked.blocks : useful, maxBlocks);
+  push.senders = std::max(1, blocks <= kFewBlocks ? blocks / 2 : blocks * 2 / 5);
   return blocks;
 }
 

@@ -1,0 +1,30 @@
+// What it takes to launch a phase, whichever it is.
+#pragma once
+
+#include "rank.hpp"
+
+namespace moe_a2a {
+
+PhaseParams phaseParams(const moe_a2a_rank &rank, int lane, int phase, int maxTokens);
+
+// One launch, and the phase's event behind it, unless a graph is captured. `stream` 0: the rank's own.
+int32_t launch(moe_a2a_rank &rank, const void *kernel, int blocks, void *params, uint64_t stream, int lane, int phase);
+
+// Widest access that an address and a row length allow, as a power of two of at most 16 bytes.
+inline int vectorLog2(uint64_t address, uint64_t rowBytes) { return __builtin_ctzll(address | rowBytes | 16); }
+
+inline Parts partsOf(int count, int parts) { return {count / parts, count % parts}; }
+
+// Whether each block of a grid has one piece of work, and all of them run at once.
+inline bool isOneEach(int tokens, int tokensPerTile, int splits, int blocks, int maxBlocks) {
+  const int pieces = (tokens + tokensPerTile - 1) / tokensPerTile * splits;
+  return blocks == (pieces > 1 ? pieces : 1) && blocks <= maxBlocks;
+}
+
+// Whether a phase's rows of `perRow` packets go in packets; `room` is what the plan has laid out for, per token.
+bool takesPackets(const moe_a2a_rank &rank, int slots, uint64_t perRow, uint64_t room);
+
+// Whether a mapping that a test asked for is one.
+bool fitsTile(const moe_a2a_mapping &mapping);
+
+}  // namespace moe_a2a
