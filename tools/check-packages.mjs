@@ -8,6 +8,7 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -38,22 +39,33 @@ const common = ["LICENSE", "README.md", "package.json"];
 const { MOE_A2A_GLIBC: OLDEST_GLIBC = "2.34" } = process.env;
 const MOST_NATIVE_BYTES = 5_000_000;
 
+/** The C++ library of the systems with that glibc: of GCC 8 on Debian 10 and RHEL 8, of GCC 12 on Debian 12. */
+const OLDEST_GLIBCXX = OLDEST_GLIBC === "2.28" ? "3.4.25" : "3.4.30";
+
+/** Orders versions such as 3.4.25. */
+const compareVersions = (a, b) => a.localeCompare(b, "en", { numeric: true });
+
 /** What the native code needs of its platform, and what it takes to download. */
 function checkNative(name, tarball, binary) {
   const { size } = statSync(tarball);
   report(`${name}: ${size} bytes packed`, size < MOST_NATIVE_BYTES, `at most ${MOST_NATIVE_BYTES}`);
   // Names of symbol versions lie as they are in a table of the file.
-  const versions = readFileSync(binary, "latin1").matchAll(/\0GLIBC_(\d+\.\d+)(?=[.\d]*\0)/g);
-  const minor = (version) => Number(version.split(".")[1]);
-  const needed = [...versions]
-    .map(([, version]) => version)
-    .sort((a, b) => minor(a) - minor(b))
-    .at(-1);
-  report(
-    `${name}: loads with glibc ${needed}`,
-    needed !== undefined && minor(needed) <= minor(OLDEST_GLIBC),
-    `it has to load with glibc ${OLDEST_GLIBC}`,
-  );
+  const code = readFileSync(binary, "latin1");
+  for (const [library, prefix, oldest] of [
+    ["glibc", "GLIBC", OLDEST_GLIBC],
+    ["libstdc++", "GLIBCXX", OLDEST_GLIBCXX],
+  ]) {
+    const versions = [...code.matchAll(new RegExp(`\\0${prefix}_(\\d[.\\d]*)(?=\\0)`, "g"))];
+    const needed = versions
+      .map(([, version]) => version)
+      .sort(compareVersions)
+      .at(-1);
+    report(
+      `${name}: asks for ${library} ${needed}`,
+      needed !== undefined && compareVersions(needed, oldest) <= 0,
+      `it has to load with ${library} ${oldest}`,
+    );
+  }
 }
 
 /** Packages of native code hold that alone; it is there where it could be built. */
@@ -75,8 +87,10 @@ const filesOf = (manifest, source) => {
 };
 
 const names = readdirSync(join(root, "packages"));
-const libraries = [];
+/** What users import: the packages, and their other entries. */
+const specifiers = [];
 const tarballs = new Map();
+let hasNative = false;
 for (const name of names) {
   const source = join(root, "packages", name);
   const manifest = JSON.parse(readFileSync(join(source, "package.json"), "utf8"));
@@ -107,10 +121,14 @@ for (const name of names) {
   // What follows is about JavaScript and its types.
   if (isNative(manifest)) {
     const binary = join(source, manifest.main);
-    if (existsSync(binary)) checkNative(manifest.name, tarball, binary);
+    if (existsSync(binary)) {
+      checkNative(manifest.name, tarball, binary);
+      hasNative = true;
+    }
     continue;
   }
-  libraries.push(name);
+  for (const [path, entry] of Object.entries(manifest.exports))
+    if (typeof entry === "object") specifiers.push(manifest.name + path.slice(1));
   const lint = run(bin("publint"), ["run", "--strict", tarball]);
   report(`${manifest.name}: publint`, lint.ok, lint.output);
   const types = run(bin("attw"), ["--profile", "esm-only", "--no-emoji", tarball]);
@@ -118,14 +136,18 @@ for (const name of names) {
 }
 
 /** A project of a user who has neither Node's types nor the DOM's: the packages' declarations have to do without. */
-function checkUserTypes() {
+function checkUserProject() {
   const user = join(folder, "user");
   for (const name of names) {
     const target = join(user, "node_modules/@moe-a2a", name);
     mkdirSync(target, { recursive: true });
     run("tar", ["-xzf", tarballs.get(name), "--strip-components=1", "-C", target]);
   }
-  const imports = libraries.map((name, i) => `export * as p${i} from "@moe-a2a/${name}";\n`);
+  // An optional peer, which one of the entries is for.
+  mkdirSync(join(user, "node_modules/@opentelemetry"));
+  const peer = "node_modules/@opentelemetry/api";
+  symlinkSync(join(root, "packages/sglang", peer), join(user, peer));
+  const imports = specifiers.map((name, i) => `export * as p${i} from "${name}";\n`);
   writeFileSync(join(user, "index.ts"), imports.join(""));
   writeFileSync(
     join(user, "tsconfig.json"),
@@ -133,12 +155,23 @@ function checkUserTypes() {
   );
   const types = run(bin("tsc"), ["-p", user]);
   report("types without @types/node", types.ok, types.output);
-  const load = libraries.map((name) => `require("@moe-a2a/${name}");`).join(" ");
+  const load = specifiers.map((name) => `require("${name}");`).join(" ");
   const required = run(process.execPath, ["--eval", load], user);
   report("require() of the packed packages", required.ok, required.output);
+  const loadAll = specifiers.map((name) => `import "${name}";`).join(" ");
+  const imported = run(process.execPath, ["--input-type=module", "--eval", loadAll], user);
+  report("import of the packed packages", imported.ok, imported.output);
+  if (!hasNative) return;
+  // With no driver or no GPU it says so; then it has loaded.
+  const ask = `
+    const status = require("@moe-a2a/cuda").cudaBackend.status();
+    console.log(status);
+    process.exitCode = !status.available && /^CUDA_(PLATFORM|BINARY|ERROR)/.test(status.code) ? 1 : 0;`;
+  const native = run(process.execPath, ["--eval", ask], user);
+  report("the packed native code loads", native.ok, native.output);
 }
 
-if (tarballs.size === names.length) checkUserTypes();
+if (tarballs.size === names.length) checkUserProject();
 rmSync(folder, { recursive: true });
 console.log(`${passed} checks passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;

@@ -44,7 +44,7 @@ function prepare(line) {
 const quiet = "--output-logs=errors-only --log-prefix=none";
 const install = "pnpm install --frozen-lockfile --prefer-offline --reporter=append-only";
 const turbo = (tasks) => `pnpm exec turbo run ${tasks} ${quiet}`;
-const node = (script) => run(process.execPath, [script, ...args], script);
+const node = (script, ...words) => run(process.execPath, [script, ...words, ...args], script);
 const bin = (name, ...words) => run(process.execPath, [`node_modules/${name}`, ...words, ...args], name);
 
 const report = (...words) => {
@@ -68,6 +68,10 @@ const tasks = {
     // Those of processes need a launcher; the others run by themselves.
     const launcher = name === "process-ranks" ? ["packages/sglang/dist/cli.js", "run", "--ranks=3"] : [];
     run(process.execPath, [...launcher, `examples/${name}.mjs`, ...rest], `example ${name}`);
+  },
+  doctor: () => {
+    prepare(`${install} && ${turbo("build --filter=./packages/*")}`);
+    node("packages/sglang/dist/cli.js", "doctor");
   },
   test: () => {
     prepare(`${install} && ${turbo("build")}`);

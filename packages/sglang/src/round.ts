@@ -52,7 +52,7 @@ export function sendTokens<T extends Tensor>(
   options: DispatchOptions,
 ): Round<T> {
   const { epRank, config } = settings.a2a;
-  const trace = PhaseTrace.start("dispatch", epRank, config.epSize);
+  const trace = PhaseTrace.start("dispatch", epRank, config.epSize, knownLane(settings));
   try {
     return send(where, settings, quantConfig, hiddenStates, topkOutput, options, trace);
   } catch (error) {
@@ -119,19 +119,26 @@ function send<T extends Tensor>(
   return round;
 }
 
+/** The lane of a round that has not begun, where there is no choice. */
+function knownLane<T extends Tensor>({ a2a, lane }: RoundSettings<T>): 0 | 1 | undefined {
+  return lane ?? (a2a.config.roundsInFlight === 2 ? undefined : 0);
+}
+
 function rowBytes({ dtype, shape }: Tensor): number {
   return byteLengthOf(dtype, [1, ...shape.slice(1)]);
 }
 
 /** Offers the experts' results, and starts to sum this rank's own into `out`, or into a new tensor. */
 export function startCombine<T extends Tensor>(
-  { a2a, hiddenSize, dtype }: RoundSettings<T>,
+  settings: RoundSettings<T>,
   round: Round<T>,
   expertOutput: T,
   out: T | undefined,
 ): void {
-  const { rows: tokens, slots, waits } = round;
-  const trace = PhaseTrace.start("combine", a2a.epRank, a2a.config.epSize);
+  const { a2a, hiddenSize, dtype } = settings;
+  const { rows: tokens, slots, waits, report } = round;
+  const lane = report?.lane ?? knownLane(settings);
+  const trace = PhaseTrace.start("combine", a2a.epRank, a2a.config.epSize, lane, report?.round);
   try {
     // Memory of the plan would be overwritten by the next layer while the framework still holds this one's result.
     const fresh = out ?? a2a.empty(dtype, [tokens, hiddenSize]);

@@ -65,7 +65,7 @@ describe("the tracing channels", () => {
       ),
     );
     const [start, end, , arrived] = idle.map(({ message }) => message);
-    expect(start).toEqual({ phase: "dispatch", rank: 1, epSize: 2 });
+    expect(start).toEqual({ phase: "dispatch", rank: 1, epSize: 2, lane: 0 });
     expect(end).toMatchObject({ tokens: 0, slots: 3, rowBytes: 4 * hiddenSize + 2 * 8 });
     expect(arrived).toMatchObject({ round: 0, lane: 0, bytes: 0 });
     expect(arrived!.report!.waitMs).toHaveLength(2);
@@ -92,6 +92,28 @@ describe("the tracing channels", () => {
     );
     expect(heard.at(-1)!.message.error).toMatchObject({ code: "ERR_MOE_A2A_PEER_TIMEOUT" });
     await Promise.all(ranks.map((rank) => rank.close()));
+  });
+
+  it("tell of a phase that fails on which lane it was, and of which round as far as that is known", async () => {
+    const ranks = await createRanks(configOf({ timeoutMs: 50, roundsInFlight: 2 }));
+    const heard = listen();
+    const errors = () =>
+      heard.filter(({ message }) => message.error !== undefined).map(({ message }) => message);
+    const [a, b] = ranks.map(
+      (a2a) => new MoeA2ADispatcher({ a2a, hiddenSize, dtype: "float32", lane: 1 }),
+    ) as [MoeA2ADispatcher<CpuTensor>, MoeA2ADispatcher<CpuTensor>];
+    const { hiddenStates, topkOutput } = makeTokens(randomFrom(1), 2, ranks[0]!.config);
+    expect(() => a.dispatchA(hiddenStates, topkOutput, { dpGlobalNumTokens: [1, 1] })).toThrow();
+    expect(errors().map(({ phase, lane }) => `${phase} on lane ${lane}`)).toEqual(
+      Array(2).fill("dispatch on lane 1"),
+    );
+    heard.length = 0;
+    for (const dispatcher of [a, b]) dispatcher.dispatchA(hiddenStates, topkOutput);
+    const [received] = await Promise.all([a.dispatchB(), b.dispatchB()]);
+    const combine = a.combine({ format: "flashinfer", hiddenStates: received.hiddenStates });
+    await expect(combine).rejects.toMatchObject({ code: "ERR_MOE_A2A_PEER_TIMEOUT" });
+    expect(errors()[0]).toMatchObject({ phase: "combine", lane: 1, round: 0 });
+    await Promise.all(ranks.map((a2a) => a2a.close()));
   });
 
   it("tell of an arrival once, also where a hook had the call made again", async () => {

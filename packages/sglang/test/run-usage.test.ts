@@ -1,3 +1,4 @@
+import { createRequire } from "node:module";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { cleanUp, launch, script } from "./launcher.js";
 
@@ -73,9 +74,14 @@ describe("help", () => {
         run     starts one process per rank of a script
         doctor  looks at this machine and this installation, and plays a round
 
-      moe-a2a <command> --help shows the options of a command.
+      moe-a2a <command> --help shows the options of a command; moe-a2a --version tells the version.
       "
     `);
+  });
+
+  it("has the version, too", async () => {
+    const { version } = createRequire(import.meta.url)("../package.json") as { readonly version: string };
+    expect(await launch(["--version"])).toMatchObject({ code: 0, stdout: `${version}\n`, stderr: "" });
   });
 
   it("of a command names its options, and runs nothing", async () => {

@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { OWN_MANIFEST } from "../own-manifest.js";
 import { type Command, UsageError } from "./command.js";
 import { doctor } from "./doctor.js";
 import { run } from "./run.js";
@@ -11,13 +12,17 @@ ${Object.entries(COMMANDS)
   .map(([name, { summary }]) => `  ${name.padEnd(8)}${summary}`)
   .join("\n")}
 
-moe-a2a <command> --help shows the options of a command.
+moe-a2a <command> --help shows the options of a command; moe-a2a --version tells the version.
 `;
 
 /** Runs the command that the arguments name; resolves with the exit code. */
 async function main([name, ...args]: readonly string[]): Promise<number> {
   if (name === "--help" || name === "-h") {
     process.stdout.write(HELP);
+    return 0;
+  }
+  if (name === "--version") {
+    process.stdout.write(`${OWN_MANIFEST.version}\n`);
     return 0;
   }
   const command = name !== undefined && Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;

@@ -15,12 +15,16 @@ export interface PhaseStart {
   readonly phase: "dispatch" | "combine";
   readonly rank: number;
   readonly epSize: number;
+  /** Known at once where the phase is a combine whose dispatch was heard of. */
+  round?: number;
+  /** Known at once there, too, and where there is one lane, or a dispatcher keeps to one. */
+  lane?: 0 | 1;
 }
 
 /**
  * What a message on the tracing channels says. There is one object for each phase, in which later events find more:
  *
- * - `start`: `phase`, `rank`, `epSize`;
+ * - `start`: `phase`, `rank`, `epSize`, and `round` and `lane` as far as they are known;
  * - `end`, once it is enqueued: also `tokens`, `slots`, `rowBytes`; or `error`, where nothing was sent;
  * - `asyncStart` and `asyncEnd`, once it has arrived: also `round`, `lane`, `bytes` and `report`;
  * - `error`: also `error`.
@@ -36,8 +40,6 @@ export interface PhaseMessage extends PhaseStart {
   slots?: number;
   /** Bytes of a token: of all payloads of a dispatch, or of a row of results. */
   rowBytes?: number;
-  round?: number;
-  lane?: 0 | 1;
   /** What this rank sent in a dispatch, or summed in a combine, its own share included. */
   bytes?: number;
   /** Of the dispatch; its `waitMs` tells how long this rank waited for each peer. */

@@ -17,9 +17,23 @@ export class PhaseTrace {
     this.#channels.start.publish(this.#message);
   }
 
-  /** Undefined where nobody listens; then nothing else of a phase is traced. */
-  static start(phase: PhaseStart["phase"], rank: number, epSize: number): PhaseTrace | undefined {
-    return CHANNELS[phase].hasSubscribers ? new PhaseTrace({ phase, rank, epSize }) : undefined;
+  /**
+   * Undefined where nobody listens; then nothing else of a phase is traced.
+   *
+   * @param lane and `round`, as far as they are known already: a phase that fails is told of in the right place, too
+   */
+  static start(
+    phase: PhaseStart["phase"],
+    rank: number,
+    epSize: number,
+    lane?: 0 | 1,
+    round?: number,
+  ): PhaseTrace | undefined {
+    if (!CHANNELS[phase].hasSubscribers) return undefined;
+    const start: PhaseStart = { phase, rank, epSize };
+    if (lane !== undefined) start.lane = lane;
+    if (round !== undefined) start.round = round;
+    return new PhaseTrace(start);
   }
 
   get #channels(): (typeof CHANNELS)["dispatch"] {
