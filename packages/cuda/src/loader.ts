@@ -9,6 +9,9 @@ const INTERFACE_VERSION = 2;
 
 const PACKAGE = "@moe-a2a/cuda";
 
+/** What released native code needs. */
+const NEEDS = "Node 20.19 and glibc 2.28 or newer";
+
 /** Platforms that there is a package with native code for. */
 const PLATFORM_PACKAGES: Readonly<Record<string, string>> = { "linux-x64": "@moe-a2a/cuda-linux-x64" };
 
@@ -24,6 +27,20 @@ export interface LoadOptions {
   readonly version: string;
   /** As `process.platform` and `process.arch`. */
   readonly platform?: string;
+  /** The version of glibc, or undefined where there is none. */
+  readonly glibc?: string | undefined;
+}
+
+/** The version of the glibc that this process runs with; undefined with another C library. */
+function glibcVersion(): string | undefined {
+  if (process.platform !== "linux") return undefined;
+  const report: typeof process.report & { excludeNetwork?: boolean } = process.report;
+  const { excludeNetwork } = report;
+  // Else it would look up names of hosts that there are connections to.
+  report.excludeNetwork = true;
+  const { header } = report.getReport() as { readonly header?: { readonly glibcVersionRuntime?: string } };
+  report.excludeNetwork = excludeNetwork ?? false;
+  return header?.glibcVersionRuntime;
 }
 
 function unavailable(code: string, reason: string, hint: string): { readonly status: UnavailableStatus } {
@@ -35,6 +52,7 @@ export function loadNative({
   from,
   version,
   platform = `${process.platform}-${process.arch}`,
+  ...options
 }: LoadOptions): Loaded {
   const name = PLATFORM_PACKAGES[platform];
   if (name === undefined) {
@@ -44,12 +62,21 @@ export function loadNative({
       `run on ${Object.keys(PLATFORM_PACKAGES).join(" or ")}, or take the js backend`,
     );
   }
+  // Only asked for where something is missing, as it takes a while.
+  const glibc = () => ("glibc" in options ? options.glibc : glibcVersion());
   const reinstall = `npm i ${PACKAGE}@${version}, without --omit=optional`;
   const require = createRequire(from);
   let found: string;
   try {
     found = String((require(`${name}/package.json`) as { readonly version?: unknown }).version);
   } catch {
+    if (platform.startsWith("linux") && glibc() === undefined) {
+      return unavailable(
+        "CUDA_PLATFORM",
+        `${PACKAGE} has no native code for ${platform} without glibc, as on Alpine`,
+        `run on a distribution with glibc (${NEEDS}), or take the js backend`,
+      );
+    }
     return unavailable(
       "CUDA_BINARY_MISSING",
       `the package of the native code, ${name}, is not installed`,
@@ -79,7 +106,7 @@ export function loadNative({
     return unavailable(
       "CUDA_BINARY_BROKEN",
       `${name} does not load: ${(error as Error).message}`,
-      `it needs glibc and Node ${process.versions.node.split(".")[0]} or newer on ${platform}; ${reinstall}`,
+      `it needs ${NEEDS}, and this is Node ${process.versions.node} with glibc ${glibc() ?? "missing"}; ${reinstall}`,
     );
   }
   const { packageVersion, interfaceVersion } = native;

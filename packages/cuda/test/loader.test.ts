@@ -63,6 +63,16 @@ describe("the native code cannot be had", () => {
     });
   });
 
+  it("on Linux without glibc", async () => {
+    await install({ "package.json": "broken" });
+    const from = join(root!, "program.js");
+    expect(loadNative({ from, version, platform: "linux-x64", glibc: undefined }).status).toMatchObject({
+      code: "CUDA_PLATFORM",
+      reason: expect.stringContaining("without glibc"),
+      hint: expect.stringContaining("glibc 2.28"),
+    });
+  });
+
   it("from a package of another version", async () => {
     await install({ "package.json": manifest("9.9.9") });
     expect(load().status).toMatchObject({
@@ -85,6 +95,9 @@ describe("the native code cannot be had", () => {
     expect(load().status).toMatchObject({
       code: "CUDA_BINARY_BROKEN",
       reason: expect.stringContaining("does not load"),
+      hint: expect.stringMatching(
+        `Node 20.19 and glibc 2.28 or newer, and this is Node ${process.versions.node} with glibc `,
+      ),
     });
   });
 
