@@ -56,7 +56,7 @@ class Share {
 
  private:
   __device__ __forceinline__ void find(const CombineParams &p, const CombineShared &sh) {
-    const int takers = p.phase.ranks - !p.push.headerLast;
+    const int takers = p.phase.ranks - !p.push.sendsOwn;
     for (;; item_ += step_) {
       slot = item_ / takers;
       // Ranks begin with the one after them, lest all store to the same.
@@ -76,7 +76,7 @@ __device__ __forceinline__ void countReceived(const CombineParams &p, CombineSha
   if (threadIdx.x < 32) {
     int most = 0;
     for (int r = threadIdx.x; r < phase.ranks; r += 32) {
-      const bool takes = (p.push.headerLast || r != phase.rank) && (sh.block.active >> r & 1);
+      const bool takes = (p.push.sendsOwn || r != phase.rank) && (sh.block.active >> r & 1);
       sh.received[r] = takes ? min(counts[r], phase.maxTokens) : 0;
       most = max(most, sh.received[r]);
     }
@@ -113,7 +113,8 @@ __device__ __forceinline__ void sendShare(const CombineParams &p, const CombineS
 }
 
 // Waits until the results of a token are here, and finds where they lie. One warp; `count` of them.
-__device__ __forceinline__ Waited awaitRows(const CombineParams &p, CombineShared &sh, int64_t token, int &count) {
+__device__ __forceinline__ Waited awaitRows(const CombineParams &p, CombineShared &sh,
+                                            const Vigil<kCombinePackets> &vigil, int64_t token, int &count) {
   const PhaseParams &phase = p.phase;
   const int laneId = threadIdx.x & 31;
   const uint64_t *flag = nullptr;
@@ -122,14 +123,13 @@ __device__ __forceinline__ Waited awaitRows(const CombineParams &p, CombineShare
   if (laneId < phase.maxTargets) entry.load(p, token, laneId);
   count = __shfl_sync(0xffffffff, entry.count, 0);
   if (laneId < count) {
-    const bool isOwn = entry.rank == phase.rank && !p.push.headerLast;
+    const bool isOwn = entry.rank == phase.rank && !p.push.sendsOwn;
     sh.rows[threadIdx.x >> 5][laneId] =
         isOwn ? resultOf(p, phase.rank, entry.slot)
               : phase.window + p.push.rows + rowOf(phase, entry.rank, entry.slot) * p.rowBytes;
     flag = reinterpret_cast<const uint64_t *>(phase.window + flagAt(p, entry.rank, entry.slot));
     if (!isOwn) awaited = 1ull << entry.rank;
   }
-  const Vigil<kCombinePackets> vigil(phase, sh.block, MOE_A2A_COMBINE, phase.at.combine_headers, kCombineHeaderBytes);
   const Waited waited = vigil.await(kForEver, [&] {
     if (awaited && loadAcquireSys64(flag) == sh.block.tag) awaited = 0;
     return awaited;
@@ -178,6 +178,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineByPush(const __
   MOE_A2A_MARK(3);
   // A rank waits for its peers also with no token.
   const bool waits = tokens > 0 || first == 0;
+  const Vigil<kCombinePackets> vigil(p.phase, block, MOE_A2A_COMBINE, p.phase.at.combine_headers, kCombineHeaderBytes);
   bool arrived = waits && !block.blocked && awaitResults(p, block, sh.wait) == kArrived;
   const auto takeToken = [&] {
     uint32_t token = 0;
@@ -191,12 +192,12 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineByPush(const __
     // Asked for ahead.
     next = takeToken();
     int count;
-    arrived = awaitRows(p, sh, token, count) == kArrived;
+    arrived = awaitRows(p, sh, vigil, token, count) == kArrived;
     if (arrived) sumToken<DType>(p, sh, token, count);
     __syncwarp();
   }
   MOE_A2A_MARK(5);
-  leave(p, block, arrived, waits && !arrived, tokens);
+  leave(p, block, arrived, (waits && !arrived) || (first < senders && block.blocked), tokens);
 }
 
 }  // namespace

@@ -61,8 +61,9 @@ struct PacketParams {
 // Results that are pushed in rows; see docs/protocol.md.
 struct PushParams {
   uint64_t rows;    // byte offset of [ranks, maxTokens, rowBytes] in a window
-  int32_t senders;  // blocks that store rows, each its share, before any block may wait
+  int32_t senders;  // shares of the rows, all of which are in running blocks before any block waits
   int32_t headerLast;
+  int32_t sendsOwn;  // this rank's results for its own tokens, too: they cannot be summed where they are
 };
 
 // What both phases need.

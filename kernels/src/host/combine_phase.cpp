@@ -85,6 +85,9 @@ int32_t moe_a2a_combine(moe_a2a_rank *rank, const moe_a2a_combine_args *c) {
   if (takesPush(*rank, lane.maxTokens, p.rowBytes)) {
     p.push.rows = p.phase.at.recv + rank->layout.recv_buffer_bytes;
     p.push.headerLast = liesInWindow(*rank, p, slots);
+    // What is pushed lies in rows as aligned as their length allows; what the caller passes need not.
+    const int needed = p.vectorized ? 4 : c->dtype == MOE_A2A_FLOAT32 ? 2 : 1;
+    p.push.sendsOwn = p.push.headerLast || p.copyVectorLog2 < needed;
     const int blocks = planPush(p.push, slots, lane.rows, c->mapping, rank->maxBlocks);
     return done(launch(*rank, combineByPushFunction(c->dtype), blocks, &p, c->stream, c->lane, MOE_A2A_COMBINE));
   }

@@ -5,6 +5,7 @@ export {
   checkCombineRow,
   misplacedExpertOutputError,
   misplacedOutError,
+  sharedOutError,
 } from "./checks/check-combine.js";
 export { type CheckedDispatch, checkDispatch, checkStream } from "./checks/check-dispatch.js";
 export { checkEmpty, checkSignal, checkTensorData } from "./checks/check-memory.js";

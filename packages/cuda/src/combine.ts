@@ -6,6 +6,7 @@ import {
   misplacedExpertOutputError,
   misplacedOutError,
   type ReadyOptions,
+  sharedOutError,
 } from "@moe-a2a/core";
 import type { CaptureInProgress, CudaContext } from "./context.js";
 import type { DeviceCombine } from "./device-phases.js";
@@ -109,7 +110,7 @@ export class CudaCombine implements DeviceCombine {
   }
 }
 
-/** @throws ERR_MOE_A2A_ARGUMENT where a tensor lies across the memory that peers read the results from */
+/** @throws ERR_MOE_A2A_ARGUMENT where a tensor lies across the memory that peers read the results from, or across the other */
 function checkOverlap(
   context: CudaContext,
   lane: Lane,
@@ -123,6 +124,7 @@ function checkOverlap(
       throw misplacedExpertOutputError(context.rank);
     }
   }
+  if (out && overlaps(rangeOf(out), rangeOf(expertOutput))) throw sharedOutError(context.rank);
   if (out && inWindow(out)) {
     const range = rangeOf(out);
     if (context.lanes.some((other) => overlaps(range, other.combineBuffer))) {

@@ -8,6 +8,7 @@ import {
   misplacedExpertOutputError,
   misplacedOutError,
   type ReadyOptions,
+  sharedOutError,
 } from "@moe-a2a/core";
 import type { RankContext } from "./context.js";
 import type { DispatchPhase } from "./dispatch.js";
@@ -138,7 +139,7 @@ export class JsCombine implements Combine<CpuTensor> {
   }
 }
 
-/** @throws ERR_MOE_A2A_ARGUMENT where a tensor lies across the memory that peers read the results from */
+/** @throws ERR_MOE_A2A_ARGUMENT where a tensor lies across the memory that peers read the results from, or across the other */
 function checkOverlap(
   context: RankContext,
   lane: Lane,
@@ -150,6 +151,15 @@ function checkOverlap(
   if (out && context.lanes.some((other) => overlaps(context, other, out))) {
     throw misplacedOutError(context.rank);
   }
+  if (out && shareMemory(out, expertOutput)) throw sharedOutError(context.rank);
+}
+
+function shareMemory({ data: a }: CheckedTensor<CpuTensor>, { data: b }: CheckedTensor<CpuTensor>): boolean {
+  return (
+    a.buffer === b.buffer &&
+    a.byteOffset < b.byteOffset + b.byteLength &&
+    b.byteOffset < a.byteOffset + a.byteLength
+  );
 }
 
 function overlaps(

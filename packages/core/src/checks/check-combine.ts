@@ -118,3 +118,8 @@ export function misplacedExpertOutputError(rank: number): MoeA2AError<"ERR_MOE_A
 export function misplacedOutError(rank: number): MoeA2AError<"ERR_MOE_A2A_ARGUMENT"> {
   return argumentError(rank, "out", "lies inside a combine buffer, which peers read; pass other memory");
 }
+
+/** An output in the memory of the expert output, which is still read when the first sums are stored. */
+export function sharedOutError(rank: number): MoeA2AError<"ERR_MOE_A2A_ARGUMENT"> {
+  return argumentError(rank, "out", "shares memory with expertOutput; pass other memory");
+}

@@ -1,11 +1,19 @@
 import type { RankCase } from "../case.js";
 import { rejects, throws } from "../check.js";
+import { firstRows } from "../round.js";
 import { servingPayloads, setUp } from "./common.js";
 
 const ranks = 3;
 const tokens = 4;
 const { config, round } = setUp({ ranks, tokens, experts: 7, topK: 2, maxExpertStats: 3, timeoutMs: 50_000 });
 const bytes = config.maxDispatchBytesPerToken;
+
+type Refused = [
+  what: string,
+  argument: string,
+  says: readonly (string | number | RegExp)[],
+  call: () => unknown,
+];
 
 /** What combine() and combineBuffer() refuse; the round is finished afterwards. */
 const refusedCombines: RankCase = {
@@ -21,12 +29,13 @@ const refusedCombines: RankCase = {
     const own = [3, 0, 4][rank]!;
     const good = a2a.empty("bfloat16", [ranks, tokens, 8]);
     const limit = config.maxCombineBytesPerToken;
-    const calls: [
-      what: string,
-      argument: string,
-      says: readonly (string | number | RegExp)[],
-      call: () => unknown,
-    ][] = [
+    const sharedOut: Refused = [
+      "out in the expert output",
+      "out",
+      ["expertOutput"],
+      () => dispatch.combine(good, { out: firstRows({ ...good, shape: [ranks * tokens, 8] }, own) }),
+    ];
+    const calls: Refused[] = [
       [
         "slots",
         "expertOutput",
@@ -65,6 +74,8 @@ const refusedCombines: RankCase = {
         [/\[5, 8\]/, new RegExp(`\\[${own}, 8\\]`)],
         () => dispatch.combine(good, { out: a2a.empty("bfloat16", [5, 8]) }),
       ],
+      // No row shares no memory.
+      ...(own > 0 ? [sharedOut] : []),
       [
         "hidden size of out",
         "out",

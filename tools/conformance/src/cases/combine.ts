@@ -1,4 +1,5 @@
 import { type CombineDType, oracleCombine } from "@moe-a2a/core";
+import type { TestOptions } from "../backends.js";
 import type { RankCase } from "../case.js";
 import { same, sameOutput } from "../check.js";
 import type { Values } from "../round.js";
@@ -142,7 +143,10 @@ const chosen: RankCase[] = [
 ];
 
 /** The simplest experts of all: what was received goes back as it is. */
-const identity: RankCase = (() => {
+export function offeredAsReceived(
+  more: Pick<RankCase, "needs"> & { readonly name: string; readonly options?: TestOptions },
+): RankCase {
+  const { name, options, ...rest } = more;
   const ranks = 3;
   const hidden = 12;
   const payloads = [{ dtype: "bfloat16", n: hidden }] as const;
@@ -159,11 +163,12 @@ const identity: RankCase = (() => {
     [90, 1, 7],
   ];
   return {
-    name: "combine: received rows offered as they are",
+    name,
     ranks,
     config,
+    ...rest,
     async run(context) {
-      const a2a = await context.create();
+      const a2a = await context.create({}, options);
       for (const [turn, counts] of rounds.entries()) {
         const made = context.round(turn, round(counts));
         const flight = await context.launch(a2a, made);
@@ -176,6 +181,13 @@ const identity: RankCase = (() => {
       }
     },
   };
-})();
+}
 
-export const combine: readonly RankCase[] = [...sums, ...mixed, ...ways, identity, hiddenSizes, ...chosen];
+export const combine: readonly RankCase[] = [
+  ...sums,
+  ...mixed,
+  ...ways,
+  offeredAsReceived({ name: "combine: received rows offered as they are" }),
+  hiddenSizes,
+  ...chosen,
+];

@@ -1,6 +1,7 @@
 import type { CudaTestOptions, Delays, Mapping } from "../backend-cuda.js";
 import type { Context, RankCase } from "../case.js";
 import type { RoundSpec } from "../round.js";
+import { offeredAsReceived } from "./combine.js";
 import { each, type Setup, setUp, vary } from "./common.js";
 
 const needs = { cuda: true } as const;
@@ -110,6 +111,26 @@ const pushed: RankCase[] = pushKinds.flatMap(([name, mapping]) =>
   ),
 );
 
+/** Sums into another format than that of the results, whose rows are longer here than what is dispatched. */
+const pushedFormats: RankCase[] = (["float32", "float16"] as const).map((dtype) =>
+  mapped(
+    `pushed results in ${dtype}, summed into every format`,
+    { ranks: 3, tokens: 37, topK: 3, hidden: 20, dtype, payloads: [{ dtype: "float32", n: 24 }] },
+    { wireForm: "pushedRows" },
+    (round) => [
+      round([37, 5, 9], { outDtypes: ["bfloat16", "float16", "float32"] }),
+      round([1, 37, 0], { outDtypes: [undefined, "bfloat16", "float16"] }),
+      round([8, 9, 37], { outDtypes: ["float32", undefined, "bfloat16"] }),
+    ],
+  ),
+);
+
+const pushedInPlaceOfRows = offeredAsReceived({
+  name: "mappings: pushed results, received rows offered as they are",
+  needs,
+  options: { wireForm: "pushedRows" },
+});
+
 /** With few SMs, results are pushed from 4 MiB of each rank on: all three forms, on one lane and in the same places. */
 const allForms: RankCase = mapped(
   "packets, pulled results and pushed results in turn",
@@ -207,6 +228,8 @@ export const cudaMappings: readonly RankCase[] = [
   ...cut,
   ...inPackets,
   ...pushed,
+  ...pushedFormats,
+  pushedInPlaceOfRows,
   allForms,
   inTurn,
   ...slots,
