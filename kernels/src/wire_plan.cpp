@@ -8,10 +8,9 @@ namespace {
 // Packets of a row that a thread should have at least: more blocks cost more than what they save.
 constexpr int kUsefulPackets = 2;
 
-// Measured on two H200: with few SMs pulling lacks loads under way, with all of them it is faster until its copies of
-// results into the window, and ranks that begin the next round early, weigh more than a second pass through memory.
-constexpr int kFewSms = 32;
-constexpr uint64_t kPushedBytes = 48ull << 20, kPushedBytesWithFewSms = 4ull << 20;
+// Measured on two H200. With all SMs there are enough loads under way to pull, and no second pass through memory.
+constexpr int kFewSms = 32, kVeryFewSms = 16;
+constexpr uint64_t kPushedBytes = 16ull << 20, kPushedBytesWithVeryFewSms = 4ull << 20;
 // With so few blocks, half of them are needed to keep the links busy.
 constexpr int kFewBlocks = 3 * kFewSms;
 
@@ -45,7 +44,8 @@ int planPackets(PacketParams &packets, uint64_t perRow, int sendRows, int receiv
 }
 
 uint64_t pushedFrom(int fewestSms) {
-  return fewestSms > 0 && fewestSms <= kFewSms ? kPushedBytesWithFewSms : kPushedBytes;
+  if (fewestSms <= 0 || fewestSms > kFewSms) return UINT64_MAX;
+  return fewestSms <= kVeryFewSms ? kPushedBytesWithVeryFewSms : kPushedBytes;
 }
 
 bool pushesRows(const moe_a2a_config &config, const moe_a2a_layout &layout, int slots, uint64_t rowBytes,

@@ -14,7 +14,7 @@ int planPackets(PacketParams &packets, uint64_t perRow, int sendRows, int receiv
                 int maxBlocks);
 
 // Bytes of a rank's results from which on they are pushed rather than pulled, where phases of some rank take no more
-// than `fewestSms` SMs; 0: all of them.
+// than `fewestSms` SMs, where 0 stands for all: then they never are.
 uint64_t pushedFrom(int fewestSms);
 
 // Whether results are pushed in rows, with `slots` per rank, if they are `least` bytes or more: from values that all

@@ -115,12 +115,13 @@ bool pushes(int ranks, int slots, int fewestSms, int dispatchBytes = 14400) {
 }
 
 void pushing() {
-  expect(pushes(4, 8192, 0) && pushes(2, 4096, 0), "results of many tokens are pushed");
-  expect(!pushes(4, 2048, 0) && pushes(4, 2048, 16), "those of fewer only with few SMs");
-  expect(!pushes(1, 8192, 0), "one rank pushes nothing");
-  expect(!pushes(4, 0, 0), "without slots there is nothing to push");
-  expect(!pushes(64, 8192, 0), "more flags than there is room for: results are pulled");
-  expect(!pushes(4, 8192, 0, 7456) && pushes(4, 4096, 0, 7456),
+  expect(pushes(4, 8192, 8) && pushes(2, 300, 16) && pushes(2, 1200, 32), "with few SMs results are pushed");
+  expect(!pushes(2, 280, 16) && !pushes(2, 1100, 32), "but not where they are few");
+  expect(!pushes(4, 8192, 0) && !pushes(4, 8192, 33), "with many SMs they are pulled");
+  expect(!pushes(1, 8192, 8), "one rank pushes nothing");
+  expect(!pushes(4, 0, 8), "without slots there is nothing to push");
+  expect(!pushes(64, 8192, 8), "more flags than there is room for: results are pulled");
+  expect(!pushes(4, 8192, 8, 7456) && pushes(4, 4096, 8, 7456),
          "rows longer than the second receive buffer are pulled");
   std::mt19937 random(9);
   for (int i = 0; i < 20000; i++) {

@@ -40,16 +40,19 @@ __device__ inline Waited awaitArrival(const DispatchParams &p, DispatchShared &s
 __device__ inline void fillSlots(const DispatchParams &p, const int32_t *counts, int q, int part, int parts) {
   const PayloadParams &payload = p.payloads[q];
   const bool isIds = q == p.idPayload;
+  const uint32_t word = isIds ? static_cast<uint32_t>(p.invalidId) : 0xffffffff;
+  // Bytes at once; buffers are aligned to more, and ids take whole words.
+  const int unitLog2 = payload.rowBytes % 16 == 0 ? 4 : isIds ? 2 : 0;
   const int64_t step = static_cast<int64_t>(parts) * kThreads;
 #pragma unroll 1
   for (int source = 0; source < p.phase.ranks; source++) {
-    const int64_t bytes = static_cast<int64_t>(p.phase.maxTokens - counts[source]) * payload.rowBytes;
-    const int64_t units = isIds ? bytes >> 2 : bytes;
+    const int64_t units = static_cast<int64_t>(p.phase.maxTokens - counts[source]) * payload.rowBytes >> unitLog2;
     uint8_t *first = p.phase.window + payload.target +
                      (static_cast<int64_t>(source) * p.phase.maxTokens + counts[source]) * payload.rowBytes;
 #pragma unroll 1
     for (int64_t i = part * kThreads + static_cast<int>(threadIdx.x); i < units; i += step) {
-      if (isIds) reinterpret_cast<int32_t *>(first)[i] = p.invalidId;
+      if (unitLog2 == 4) Vector<4>{{word, word, word, word}}.store(first + (i << 4));
+      else if (unitLog2 == 2) reinterpret_cast<uint32_t *>(first)[i] = word;
       else first[i] = 0xff;
     }
   }

@@ -10,7 +10,7 @@ namespace moe_a2a {
 namespace {
 
 // Bytes of expert ids that one block fills with padding.
-constexpr int64_t kFillBytesPerBlock = 131072;
+constexpr int64_t kFillBytesPerBlock = 65536;
 
 uint64_t payloadOffset(const moe_a2a_rank &rank, const moe_a2a_dispatch_args &d, int index) {
   uint64_t at = rank.layout.lanes[d.lane].recv;

@@ -1,3 +1,4 @@
+import type { Tensor } from "@moe-a2a/core";
 import type { RankCase } from "../case.js";
 import { rejects, throws } from "../check.js";
 import { firstRows } from "../round.js";
@@ -29,11 +30,13 @@ const refusedCombines: RankCase = {
     const own = [3, 0, 4][rank]!;
     const good = a2a.empty("bfloat16", [ranks, tokens, 8]);
     const limit = config.maxCombineBytesPerToken;
+    const { dtype, device, data } = good;
+    const rows = { dtype, device, data, shape: [ranks * tokens, 8] } as unknown as Tensor;
     const sharedOut: Refused = [
       "out in the expert output",
       "out",
       ["expertOutput"],
-      () => dispatch.combine(good, { out: firstRows({ ...good, shape: [ranks * tokens, 8] }, own) }),
+      () => dispatch.combine(good, { out: firstRows(rows, own) }),
     ];
     const calls: Refused[] = [
       [
