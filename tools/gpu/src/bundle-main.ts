@@ -6,6 +6,7 @@ import { parseArgs } from "node:util";
 import { buildGpuTests } from "./bundle/gpu-tests.js";
 import { buildPrograms, compressedNode, run } from "./bundle/native.js";
 import { PackageTree } from "./bundle/packages.js";
+import { addSnippets } from "./bundle/snippets.js";
 import { hashSources } from "./hash.js";
 
 const help = `Makes one folder that runs everything on a GPU host without Node, registry or compiler.
@@ -73,6 +74,7 @@ async function main(): Promise<void> {
   for (const tool of ["conformance", "demo", "gpu"])
     tree.addProgram(join(root, "tools", tool), `tools/${tool}`);
   tree.addScripts(join(root, "examples"), "examples");
+  addSnippets(root, join(stage, "app/examples"));
   const tests = await buildGpuTests(root, join(stage, "app/node_modules/@moe-a2a/cuda"));
   if (tests === 0) console.error("packages/cuda/test/gpu holds no tests: the bundle has none of them");
   run("strip", ["--strip-unneeded", join(stage, "app/node_modules/@moe-a2a/cuda-linux-x64/moe_a2a.node")]);
