@@ -8,11 +8,23 @@ export const PLACE = "moe-a2a-fuzz-";
 
 const UNSAID = [SECRET, Buffer.from(SECRET).toString("base64"), PLACE];
 
+/** All that an error says, without what a hostile value among its fields does to whoever reads it. */
+function textOf(fields: Readonly<Record<string, unknown>>): string {
+  return Object.entries(fields)
+    .map(([name, value]) => {
+      try {
+        return `${name}: ${inspect(value, { depth: 4 })}`;
+      } catch {
+        return `${name}: what throws when it is looked at`;
+      }
+    })
+    .join("\n");
+}
+
 /** @throws where an error, or one of its causes, says a secret or where a socket is */
 export function checkWords(error: unknown): void {
   for (let at = error; isMoeA2AError(at); at = at.cause) {
-    // Fields and all, but not what a hostile value would do to whoever reads it.
-    const text = inspect({ ...at, message: at.message }, { depth: 4 });
+    const text = textOf({ ...at, message: at.message });
     const said = UNSAID.find((words) => text.includes(words));
     if (said !== undefined) throw new Error(`an error says "${said}": ${text}`);
   }
