@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { afterEach, describe, expect, it } from "vitest";
+import { groupInternalsOf } from "../src/group/internals.js";
 import { createThreadGroup, joinThreadGroup } from "../src/index.js";
 import { RankWorker } from "./rank-worker.js";
 
@@ -187,5 +188,21 @@ describe("thread group", () => {
 
   it.each([0, 65, 1.5, "2", undefined])("refuses the size %s", (size) => {
     expect(() => createThreadGroup(size as never)).toThrowError(/must be an integer from 1 to 64/);
+  });
+});
+
+describe("a thread group that this rank has closed", () => {
+  it("still answers what is asked of its gatherings, though nothing comes any more", async () => {
+    const group = joinThreadGroup(createThreadGroup(2)[0]!);
+    const { gatherings } = groupInternalsOf(group)!;
+    await group.close();
+    expect(gatherings.hasBegun("k", [0, 1])).toBe(false);
+    expect(gatherings.failure("k", [0, 1])).toBeUndefined();
+    await expect(
+      gatherings.gather("k", 1, { where: "test", phase: "create", timeoutMs: 1000 }),
+    ).rejects.toMatchObject({
+      code: "ERR_MOE_A2A_STATE",
+      state: "closed",
+    });
   });
 });

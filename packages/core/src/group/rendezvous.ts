@@ -58,7 +58,7 @@ export class Rendezvous implements Gatherings {
 
   /** Why one of `ranks` has given up on `key` already, or undefined. */
   failure(key: string, ranks: readonly number[]): MoeA2AError | undefined {
-    this.#drain();
+    this.#catchUp();
     const failures = this.#entries.get(key)?.failures;
     const rank = ranks.find((r) => failures?.has(r));
     return rank === undefined ? undefined : fromVerdict(failures?.get(rank) as Verdict, rank);
@@ -66,7 +66,7 @@ export class Rendezvous implements Gatherings {
 
   /** Whether one of `ranks` has put a value under `key` already. */
   hasBegun(key: string, ranks: readonly number[]): boolean {
-    this.#drain();
+    this.#catchUp();
     const values = this.#entries.get(key)?.values;
     return ranks.some((rank) => values?.has(rank));
   }
@@ -150,6 +150,11 @@ export class Rendezvous implements Gatherings {
     this.#entries.clear();
   }
 
+  /** A wire that was closed has nothing more to take in, and may not even be looked at. */
+  #catchUp(): void {
+    if (!this.#closed) this.#drain();
+  }
+
   #entry(key: string): Entry {
     const known = this.#entries.get(key);
     if (known) return known;
@@ -214,7 +219,7 @@ export class Rendezvous implements Gatherings {
     }
     // A state shows at once, a message later: a rank that has gone may have put its value before.
     if (!this.#departed(entry, pending)) return;
-    this.#drain();
+    this.#catchUp();
     if (entry.pending !== pending) return;
     const kind = this.#departed(entry, pending);
     if (kind) this.#missing(key, entry, kind);
@@ -241,7 +246,7 @@ export class Rendezvous implements Gatherings {
   /** The time is up: what was posted in time counts, also where this thread was too busy to take it in. */
   #late(key: string, entry: Entry): void {
     const { pending } = entry;
-    this.#drain();
+    this.#catchUp();
     this.#afterCatchingUp(() => {
       if (pending && entry.pending === pending) this.#missing(key, entry, "timeout");
     });
