@@ -1,5 +1,5 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import ts from "typescript";
 
 /** Pages whose programs need a GPU to do their work. */
@@ -20,7 +20,7 @@ export function cudaSnippets(page: string, markdown: string): Map<string, string
     const { outputText } = ts.transpileModule(source, {
       compilerOptions: { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext },
     });
-    programs.set(`${basename(name)}-${line}.mjs`, outputText);
+    programs.set(`${name}-${line}.mjs`, outputText);
   }
   return programs;
 }
