@@ -3,8 +3,8 @@ import { program } from "../../tsup.base.js";
 
 export default defineConfig({
   ...program,
-  // Only the bundler asks for it, and never leaves this repository.
-  external: ["tsup"],
+  // Only the bundler asks for them, and never leaves this repository.
+  external: ["tsup", "typescript"],
   // By name, so that all end up side by side.
   entry: {
     "report-main": "src/report-main.ts",
