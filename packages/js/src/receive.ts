@@ -16,7 +16,7 @@ export function takeDispatch(context: RankContext, lane: Lane, dispatch: Dispatc
   const { round, checked } = dispatch;
   const total = takeCounts(context.own, lane, round, context.isActive, lane.recvCounts);
   if (checked.statsLength > 0) takeStats(context, lane, round, checked.statsLength);
-  fillPadding(context, lane, dispatch);
+  if (checked.maxTokens > 0) fillPadding(context, lane, dispatch);
   return total;
 }
 

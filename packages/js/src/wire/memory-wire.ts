@@ -51,22 +51,29 @@ export class MemoryWire implements Wire {
     const { rank, activeRanks, generation } = context;
     if (checked.numLocalTokens > 0) storeRows(context, lane, dispatch, this.#windows);
     const told = this.#told[lane.index]![bufferOf(round)]!;
-    if (told.checked === checked && told.generation === generation && checked.statsLength === 0) {
+    if (told.checked !== checked || told.generation !== generation || checked.statsLength > 0) {
+      this.#tellAnew(lane, dispatch, told);
+    } else {
       for (let i = 0; i < activeRanks.length; i++) {
         const target = activeRanks[i]!;
         renewDispatchNotice(lane, this.#windows[target]!, rank, round, lane.sendCounts[target]!);
       }
-    } else {
-      const stats = checked.expertStats?.data as Int32Array | undefined;
-      const notice = { round, generation, checked, stats };
-      for (let i = 0; i < activeRanks.length; i++) {
-        const target = activeRanks[i]!;
-        storeDispatchNotice(context, lane, this.#windows[target]!, rank, notice, lane.sendCounts[target]!);
-      }
-      told.checked = checked;
-      told.generation = generation;
     }
     this.#ringPeers();
+  }
+
+  /** Stores all of a dispatch's headers, and notes what they say. */
+  #tellAnew(lane: Lane, { round, checked }: DispatchRound, told: Told): void {
+    const context = this.#context;
+    const { rank, activeRanks, generation } = context;
+    const stats = checked.expertStats?.data as Int32Array | undefined;
+    const notice = { round, generation, checked, stats };
+    for (let i = 0; i < activeRanks.length; i++) {
+      const target = activeRanks[i]!;
+      storeDispatchNotice(context, lane, this.#windows[target]!, rank, notice, lane.sendCounts[target]!);
+    }
+    told.checked = checked;
+    told.generation = generation;
   }
 
   sendCombine(
