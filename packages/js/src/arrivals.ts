@@ -1,3 +1,4 @@
+import { performance } from "node:perf_hooks";
 import type { Window } from "./memory.js";
 import { hasReached } from "./round-number.js";
 
@@ -7,26 +8,38 @@ export interface Flags {
   flag(phase: "dispatch" | "combine", source: number): number;
 }
 
+/** By index, here and wherever a round passes: iterators would be garbage. */
+function haveAllReached(
+  window: Window,
+  flags: Flags,
+  phase: "dispatch" | "combine",
+  round: number,
+  ranks: readonly number[],
+): boolean {
+  for (let i = 0; i < ranks.length; i++) {
+    if (!hasReached(window.load(flags.flag(phase, ranks[i]!)), round)) return false;
+  }
+  return true;
+}
+
 /** Which peers have arrived in one phase of one lane, and how long this rank waited for each. */
 export class Arrivals {
+  /** This and the next are kept only from a look on that has found somebody missing: mostly all are there at the first. */
   readonly #here: Uint8Array;
   readonly #waitMs: Float64Array;
   #expected: readonly number[] = [];
   #missing = 0;
   #waitingSince: number | undefined;
+  readonly #noWaits: readonly number[];
 
   constructor(ranks: number) {
     this.#here = new Uint8Array(ranks);
     this.#waitMs = new Float64Array(ranks);
+    this.#noWaits = Array.from({ length: ranks }, () => 0);
   }
 
   /** Starts a phase in which these ranks are expected. */
   begin(activeRanks: readonly number[]): void {
-    // By index, here and wherever a round passes: iterators would be garbage, and fill() of a few elements is slower.
-    for (let rank = 0; rank < this.#here.length; rank++) {
-      this.#here[rank] = 0;
-      this.#waitMs[rank] = 0;
-    }
     this.#expected = activeRanks;
     this.#missing = activeRanks.length;
     this.#waitingSince = undefined;
@@ -36,6 +49,14 @@ export class Arrivals {
   look(window: Window, flags: Flags, phase: "dispatch" | "combine", round: number): boolean {
     if (this.#missing === 0) return true;
     const expected = this.#expected;
+    if (this.#waitingSince === undefined) {
+      if (haveAllReached(window, flags, phase, round, expected)) {
+        this.#missing = 0;
+        return true;
+      }
+      this.#here.fill(0);
+      this.#waitMs.fill(0);
+    }
     // Reading the clock takes longer than reading all flags: only where a wait begins, or one for somebody ends.
     let waited = -1;
     for (let i = 0; i < expected.length; i++) {
@@ -55,7 +76,7 @@ export class Arrivals {
   }
 
   has(peer: number): boolean {
-    return this.#here[peer] === 1;
+    return this.#missing === 0 || (this.#waitingSince !== undefined && this.#here[peer] === 1);
   }
 
   /** How many are missing, as far as the last look saw. */
@@ -64,10 +85,11 @@ export class Arrivals {
   }
 
   missingRanks(): number[] {
-    return this.#expected.filter((peer) => this.#here[peer] === 0);
+    return this.#expected.filter((peer) => !this.has(peer));
   }
 
   waitMs(): number[] {
+    if (this.#waitingSince === undefined) return this.#noWaits.slice();
     // Made as long as it will be: one that grows is made several times.
     const ms = new Array<number>(this.#waitMs.length);
     for (let i = 0; i < ms.length; i++) ms[i] = this.#waitMs[i]!;

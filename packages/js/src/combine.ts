@@ -12,40 +12,59 @@ import {
 } from "@moe-a2a/core";
 import type { RankContext } from "./context.js";
 import type { DispatchPhase } from "./dispatch.js";
+import { isCombineAgreed } from "./headers.js";
 import type { Lane } from "./lane.js";
-import { PhaseWait } from "./phase.js";
+import { PhaseWait, type PhaseWork } from "./phase.js";
 import { type Output, passCombineFlags, type Summing, spoilCombine, takeCombine } from "./receive.js";
 import { settle, settleSync, throwFailure } from "./settle.js";
 import { tensorAt } from "./tensors.js";
 
 /** The second half of a round, as this rank plays it. */
-class CombinePhase extends PhaseWait implements Summing {
+class CombinePhase implements Summing, PhaseWork {
+  readonly context: RankContext;
+  readonly lane: Lane;
+  readonly round: number;
+  readonly wait: PhaseWait;
   readonly numLocalTokens: number;
   readonly maxTokens: number;
   readonly hiddenSize: number;
   readonly dtype: CombineDType;
-  readonly #output: Output;
+  // Plain, as in PhaseWait.
+  private readonly out: Output | undefined;
 
   constructor({ context, lane, round, checked }: DispatchPhase, combine: CheckedCombine<CpuTensor>) {
-    super(context, lane, "combine", round, checked.maxTokens > 0);
+    this.context = context;
+    this.lane = lane;
+    this.round = round;
+    this.wait = new PhaseWait(context, lane, "combine", round, checked.maxTokens > 0, this);
+    this.wait.begin();
     const { hiddenSize, dtype, out } = combine;
     this.numLocalTokens = checked.numLocalTokens;
     this.maxTokens = checked.maxTokens;
     this.hiddenSize = hiddenSize;
     this.dtype = dtype;
-    const elementBytes = dtype === "float32" ? 4 : 2;
-    this.#output = out
-      ? { data: out.data as Output["data"], dtype: out.dtype as CombineDType, start: 0 }
-      : { data: context.private.rows(dtype), dtype, start: lane.outputOffset / elementBytes };
+    this.out = out && { data: out.data as Output["data"], dtype: out.dtype as CombineDType, start: 0 };
   }
 
-  protected override complete(): void {
+  isAgreed(): boolean {
+    const { own, generation, activeRanks } = this.context;
+    return isCombineAgreed(own, this.lane, this.round, generation, this, activeRanks);
+  }
+
+  complete(): void {
     if (this.maxTokens === 0) passCombineFlags(this.context, this.lane, this.round);
-    takeCombine(this.context, this.lane, this, this.#output);
+    if (this.numLocalTokens > 0) takeCombine(this.context, this.lane, this, this.output());
   }
 
-  protected override spoil(): void {
-    spoilCombine(this, this.#output);
+  spoil(): void {
+    spoilCombine(this, this.output());
+  }
+
+  /** Where the sums go: worked out only where there are any. */
+  private output(): Output {
+    const { context, lane, dtype } = this;
+    const elementBytes = dtype === "float32" ? 4 : 2;
+    return this.out ?? { data: context.private.rows(dtype), dtype, start: lane.outputOffset / elementBytes };
   }
 }
 
@@ -80,16 +99,17 @@ export class JsCombine implements Combine<CpuTensor> {
     checkOverlap(context, lane, checked);
     const phase = new CombinePhase(dispatch, checked);
     const started = new JsCombine(phase, out);
-    lane.lastCombine = started;
-    if (!phase.hasFailed() && phase.maxTokens > 0) {
+    lane.combinedRound = round;
+    if (!phase.wait.hasFailed() && phase.maxTokens > 0) {
       context.wire.sendCombine(lane, { number: round, maxTokens: phase.maxTokens }, checked);
     }
     return started;
   }
 
   get output(): CpuTensor {
-    const { context, lane, round, error, dtype, numLocalTokens, hiddenSize } = this.#phase;
+    const { context, lane, round, wait, dtype, numLocalTokens, hiddenSize } = this.#phase;
     if (!this.#shown) {
+      const { error } = wait;
       throw error
         ? context.stateError("output", "failed", `the combine of round ${round} failed (${error.code})`)
         : context.stateError(
@@ -98,7 +118,7 @@ export class JsCombine implements Combine<CpuTensor> {
             `the combine of round ${round} is not known to be ready; await ready() first`,
           );
     }
-    if (!this.#ownsOutput && lane.lastCombine !== this) {
+    if (!this.#ownsOutput && lane.combinedRound !== round) {
       throw context.stateError(
         "output",
         "over",
@@ -111,7 +131,7 @@ export class JsCombine implements Combine<CpuTensor> {
 
   ready(options?: ReadyOptions): Promise<void> {
     try {
-      const waiting = settle(this.#phase, options);
+      const waiting = settle(this.#phase.wait, options);
       if (waiting) return waiting.then(() => this.#show());
       this.#show();
       return READY;
@@ -121,21 +141,21 @@ export class JsCombine implements Combine<CpuTensor> {
   }
 
   readySync(): void {
-    settleSync(this.#phase, "Combine.readySync()");
+    settleSync(this.#phase.wait, "Combine.readySync()");
     this.#shown = true;
   }
 
   #show(): void {
-    throwFailure(this.#phase);
+    throwFailure(this.#phase.wait);
     this.#shown = true;
   }
 
   poll(): boolean {
-    return this.#phase.poll();
+    return this.#phase.wait.poll();
   }
 
   giveUp(error: MoeA2AError): void {
-    this.#phase.giveUp(error);
+    this.#phase.wait.giveUp(error);
   }
 }
 

@@ -14,31 +14,30 @@ import {
 } from "@moe-a2a/core";
 import { JsCombine } from "./combine.js";
 import type { RankContext } from "./context.js";
+import { isDispatchAgreed } from "./headers.js";
 import type { Lane, RoundInFlight } from "./lane.js";
 import { payloadOffsets } from "./payload-layout.js";
-import { PhaseWait } from "./phase.js";
+import { PhaseWait, type PhaseWork } from "./phase.js";
 import { spoilDispatch, takeDispatch } from "./receive.js";
 import type { DroppedEntries } from "./routing.js";
 import { settle, settleSync, throwFailure } from "./settle.js";
 import { tensorAt } from "./tensors.js";
 import type { DispatchRound } from "./wire/wire.js";
 
-/** A sum; `reduce()` of a typed array costs more than the rest of an idle rank's report. */
-export function total(counts: Int32Array): number {
-  let sum = 0;
-  for (let i = 0; i < counts.length; i++) sum += counts[i]!;
-  return sum;
-}
-
 /** The first half of a round, as this rank plays it. */
-export class DispatchPhase extends PhaseWait implements DispatchRound {
+export class DispatchPhase implements DispatchRound, PhaseWork {
+  readonly context: RankContext;
+  readonly lane: Lane;
+  readonly round: number;
+  readonly wait: PhaseWait;
   readonly checked: CheckedDispatch<CpuTensor>;
   /** Known once the phase is done. */
   report: DispatchReport | undefined;
-  readonly #dropped: DroppedEntries;
-  readonly #tokensSent: number;
+  // Plain fields, as in PhaseWait.
+  private readonly dropped: DroppedEntries;
+  private readonly tokensSent: number;
   /** Worked out where rows are sent, filled in or shown: not in rounds of idle ranks. */
-  #offsets: readonly number[] | undefined;
+  private foundOffsets: readonly number[] | undefined;
 
   /** @param dropped what routing dropped; it has left `sendCounts` in the lane */
   constructor(
@@ -48,31 +47,42 @@ export class DispatchPhase extends PhaseWait implements DispatchRound {
     checked: CheckedDispatch<CpuTensor>,
     dropped: DroppedEntries,
   ) {
-    super(context, lane, "dispatch", round, true);
+    this.context = context;
+    this.lane = lane;
+    this.round = round;
+    this.wait = new PhaseWait(context, lane, "dispatch", round, true, this);
+    this.wait.begin();
     this.checked = checked;
-    this.#dropped = dropped;
-    this.#tokensSent = total(lane.sendCounts);
+    this.report = undefined;
+    this.dropped = dropped;
+    this.tokensSent = lane.tokensSent;
+    this.foundOffsets = undefined;
   }
 
   get offsets(): readonly number[] {
-    this.#offsets ??= payloadOffsets(this.context.layout, this.lane, this.round, this.checked);
-    return this.#offsets;
+    this.foundOffsets ??= payloadOffsets(this.context.layout, this.lane, this.round, this.checked);
+    return this.foundOffsets;
   }
 
-  protected override complete(): void {
+  isAgreed(): boolean {
+    const { own, generation, activeRanks } = this.context;
+    return isDispatchAgreed(own, this.lane, this.round, generation, this.checked, activeRanks);
+  }
+
+  complete(): void {
     const { lane } = this;
-    takeDispatch(this.context, lane, this);
+    const tokensReceived = takeDispatch(this.context, lane, this);
     this.report = {
       round: this.round,
       lane: lane.index,
-      tokensSent: this.#tokensSent,
-      tokensReceived: total(lane.recvCounts),
-      droppedEntries: this.#dropped,
+      tokensSent: this.tokensSent,
+      tokensReceived,
+      droppedEntries: this.dropped,
       waitMs: lane.arrivals.waitMs(),
     };
   }
 
-  protected override spoil(): void {
+  spoil(): void {
     spoilDispatch(this.context, this.lane, this);
   }
 }
@@ -129,15 +139,17 @@ export class JsDispatch implements Dispatch<CpuTensor>, RoundInFlight {
     ]);
   }
 
-  async ready(options?: ReadyOptions): Promise<DispatchReport> {
-    const waiting = settle(this.#phase, options);
-    if (waiting) await waiting;
-    throwFailure(this.#phase);
-    return this.#show();
+  ready(options?: ReadyOptions): Promise<DispatchReport> {
+    try {
+      const waiting = settle(this.#phase.wait, options);
+      return waiting ? waiting.then(() => this.#show()) : Promise.resolve(this.#show());
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   readySync(): DispatchReport {
-    settleSync(this.#phase, "Dispatch.readySync()");
+    settleSync(this.#phase.wait, "Dispatch.readySync()");
     return this.#show();
   }
 
@@ -159,14 +171,15 @@ export class JsDispatch implements Dispatch<CpuTensor>, RoundInFlight {
   get unfinished(): string | undefined {
     if (this.#combine)
       return this.#combine.poll() ? undefined : "its combine is not ready; await its ready() first";
-    if (!this.#phase.poll()) return "it has not arrived; await its ready() and combine it first";
-    return this.#phase.outcome === "failed"
+    const { wait } = this.#phase;
+    if (!wait.poll()) return "it has not arrived; await its ready() and combine it first";
+    return wait.outcome === "failed"
       ? undefined
       : "it was not combined; call combine() and await its ready() first";
   }
 
   giveUp(error: MoeA2AError): void {
-    this.#phase.giveUp(error);
+    this.#phase.wait.giveUp(error);
     this.#combine?.giveUp(error);
   }
 
@@ -175,6 +188,7 @@ export class JsDispatch implements Dispatch<CpuTensor>, RoundInFlight {
   }
 
   #show(): DispatchReport {
+    throwFailure(this.#phase.wait);
     this.#shown = true;
     return this.#phase.report as DispatchReport;
   }
@@ -183,7 +197,7 @@ export class JsDispatch implements Dispatch<CpuTensor>, RoundInFlight {
   #checkShown(what: string): void {
     const { context, lane, round } = this.#phase;
     if (!this.#shown) {
-      const { error } = this.#phase;
+      const { error } = this.#phase.wait;
       const state = error ? "failed" : "dispatched";
       const problem = error
         ? `the dispatch of round ${round} failed (${error.code}), so there is nothing to see`

@@ -1,6 +1,7 @@
 import {
   type CheckedCombine,
   type CheckedDispatch,
+  DISPATCH_HEADER_BYTES,
   DTYPES,
   disagreementError,
   type MoeA2AError,
@@ -19,6 +20,9 @@ const DISPATCH = {
   statsLength: 12,
   count: 13,
 } as const;
+
+/** From one rank's header to the next. */
+const DISPATCH_WORDS = DISPATCH_HEADER_BYTES / 4;
 
 /** Words of a combine header. */
 const COMBINE = { generation: 0, round: 1, hiddenSize: 2, dtype: 3 } as const;
@@ -51,9 +55,44 @@ export function writeDispatchHeader(
   words[at + DISPATCH.count] = count;
 }
 
+/** The same where all but round and count stands there from an earlier round. */
+export function renewDispatchHeader(
+  { words }: Window,
+  lane: Lane,
+  source: number,
+  round: number,
+  count: number,
+): void {
+  const at = lane.dispatchHeader(round, source);
+  words[at + DISPATCH.round] = wireRound(round);
+  words[at + DISPATCH.count] = count;
+}
+
 /** Rows that `source` sent to the window's rank. */
 export function readCount({ words }: Window, lane: Lane, round: number, source: number): number {
   return words[lane.dispatchHeader(round, source) + DISPATCH.count]!;
+}
+
+/**
+ * Copies how many rows each rank sent to the window's rank, 0 for those that are not active.
+ *
+ * @returns their sum
+ */
+export function takeCounts(
+  { words }: Window,
+  lane: Lane,
+  round: number,
+  isActive: Uint8Array,
+  counts: Int32Array,
+): number {
+  const first = lane.dispatchHeader(round, 0) + DISPATCH.count;
+  let total = 0;
+  for (let source = 0; source < counts.length; source++) {
+    const count = isActive[source] === 1 ? words[first + source * DISPATCH_WORDS]! : 0;
+    counts[source] = count;
+    total += count;
+  }
+  return total;
 }
 
 /** What a rank says of its combine. */
@@ -101,51 +140,58 @@ const combineFields: readonly (readonly [field: string, read: Read])[] = [
   ["dtype", (words, at) => DTYPES[words[at + COMBINE.dtype]!]],
 ];
 
-/** Whether two headers say the same; of row bytes only as far as there are payloads. */
-function sameDispatch(words: Int32Array, a: number, b: number): boolean {
-  const payloads = words[a + DISPATCH.payloadCount]!;
-  if (
-    words[a + DISPATCH.generation] !== words[b + DISPATCH.generation] ||
-    words[a + DISPATCH.round] !== words[b + DISPATCH.round] ||
-    words[a + DISPATCH.maxTokens] !== words[b + DISPATCH.maxTokens] ||
-    payloads !== words[b + DISPATCH.payloadCount] ||
-    words[a + DISPATCH.statsLength] !== words[b + DISPATCH.statsLength]
-  )
-    return false;
-  for (let p = 0; p < payloads; p++) {
-    if (words[a + DISPATCH.rowBytes + p] !== words[b + DISPATCH.rowBytes + p]) return false;
-  }
-  return true;
-}
-
-function sameCombine(words: Int32Array, a: number, b: number): boolean {
-  return (
-    words[a + COMBINE.generation] === words[b + COMBINE.generation] &&
-    words[a + COMBINE.round] === words[b + COMBINE.round] &&
-    words[a + COMBINE.hiddenSize] === words[b + COMBINE.hiddenSize] &&
-    words[a + COMBINE.dtype] === words[b + COMBINE.dtype]
-  );
-}
-
 function headerOf(phase: "dispatch" | "combine", lane: Lane, round: number, source: number): number {
   return phase === "dispatch" ? lane.dispatchHeader(round, source) : lane.combineHeader(source);
 }
 
-/** Whether all active ranks said about a phase what this one, `rank`, said. */
-export function isAgreed(
+/** Whether all active ranks said of a dispatch what this one says; of row bytes only as far as there are payloads. */
+export function isDispatchAgreed(
   { words }: Window,
-  phase: "dispatch" | "combine",
   lane: Lane,
   round: number,
-  rank: number,
+  generation: number,
+  checked: DispatchNotice["checked"],
   activeRanks: readonly number[],
 ): boolean {
-  const isDispatch = phase === "dispatch";
-  const mine = headerOf(phase, lane, round, rank);
+  const { maxTokens, rowBytes, statsLength } = checked;
+  const payloads = rowBytes.length;
+  const first = lane.dispatchHeader(round, 0);
   for (let i = 0; i < activeRanks.length; i++) {
-    const theirs = headerOf(phase, lane, round, activeRanks[i]!);
-    const isSame = isDispatch ? sameDispatch(words, mine, theirs) : sameCombine(words, mine, theirs);
-    if (!isSame) return false;
+    const at = first + activeRanks[i]! * DISPATCH_WORDS;
+    if (
+      words[at + DISPATCH.generation] !== generation ||
+      words[at + DISPATCH.round] !== wireRound(round) ||
+      words[at + DISPATCH.maxTokens] !== maxTokens ||
+      words[at + DISPATCH.payloadCount] !== payloads ||
+      words[at + DISPATCH.statsLength] !== statsLength
+    )
+      return false;
+    for (let p = 0; p < payloads; p++) {
+      if (words[at + DISPATCH.rowBytes + p] !== rowBytes[p]) return false;
+    }
+  }
+  return true;
+}
+
+/** Whether all active ranks said of a combine what this one says. */
+export function isCombineAgreed(
+  { words }: Window,
+  lane: Lane,
+  round: number,
+  generation: number,
+  checked: CombineNotice["checked"],
+  activeRanks: readonly number[],
+): boolean {
+  const dtype = DTYPES.indexOf(checked.dtype);
+  for (let i = 0; i < activeRanks.length; i++) {
+    const at = lane.combineHeader(activeRanks[i]!);
+    if (
+      words[at + COMBINE.generation] !== generation ||
+      words[at + COMBINE.round] !== wireRound(round) ||
+      words[at + COMBINE.hiddenSize] !== checked.hiddenSize ||
+      words[at + COMBINE.dtype] !== dtype
+    )
+      return false;
   }
   return true;
 }

@@ -92,7 +92,7 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
     lane.current = dispatch;
     lane.nextRound = round + 1;
     this.#turn = (lane.index + 1) % context.lanes.length;
-    if (!phase.hasFailed()) context.wire.sendDispatch(lane, phase);
+    if (!phase.wait.hasFailed()) context.wire.sendDispatch(lane, phase);
     return dispatch;
   }
 

@@ -32,6 +32,8 @@ export class Lane {
   readonly entrySlots: Int32Array;
   readonly entryCounts: Uint8Array;
   readonly sendCounts: Int32Array;
+  /** The sum of `sendCounts`. */
+  tokensSent = 0;
   readonly lastTokens: Int32Array;
   readonly runStarts: Int32Array;
   readonly runSlots: Int32Array;
@@ -56,8 +58,8 @@ export class Lane {
   nextRound: number;
   /** The round that was dispatched last, finished or not. */
   current: RoundInFlight | undefined;
-  /** The combine whose output holds the lane's output memory. */
-  lastCombine: object | undefined;
+  /** The round whose combine holds the lane's output memory. */
+  combinedRound: number | undefined;
 
   constructor(
     index: 0 | 1,

@@ -8,11 +8,11 @@ export class Window {
   readonly words: Int32Array;
   readonly floats: Float32Array;
   /** Whether other threads see it; without any, plain accesses do, at a fraction of the cost. */
-  readonly #isShared: boolean;
+  readonly isShared: boolean;
 
   constructor(memory: ArrayBufferLike) {
     this.memory = memory;
-    this.#isShared = memory instanceof SharedArrayBuffer;
+    this.isShared = memory instanceof SharedArrayBuffer;
     this.bytes = new Uint8Array(memory);
     this.halves = new Uint16Array(memory);
     this.words = new Int32Array(memory);
@@ -21,18 +21,18 @@ export class Window {
 
   /** Reads a word that others store; what they wrote before storing it is then visible. */
   load(word: number): number {
-    return this.#isShared ? Atomics.load(this.words, word) : this.words[word]!;
+    return this.isShared ? Atomics.load(this.words, word) : this.words[word]!;
   }
 
   /** Stores a word that others read; it vouches for everything written before it. */
   store(word: number, value: number): void {
-    if (this.#isShared) Atomics.store(this.words, word, value);
+    if (this.isShared) Atomics.store(this.words, word, value);
     else this.words[word] = value;
   }
 
   /** Reads a word after all reads before this one: as a read-modify-write, which a plain atomic load would not do. */
   loadLast(word: number): number {
-    return this.#isShared ? Atomics.add(this.words, word, 0) : this.words[word]!;
+    return this.isShared ? Atomics.add(this.words, word, 0) : this.words[word]!;
   }
 
   /** The view whose elements are rows of `dtype`. */

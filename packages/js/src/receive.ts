@@ -1,21 +1,23 @@
 import type { CombineDType } from "@moe-a2a/core";
 import type { RankContext } from "./context.js";
-import { readCount } from "./headers.js";
+import { takeCounts } from "./headers.js";
 import type { Lane } from "./lane.js";
 import { fillNaN, sumRows } from "./loops/sum.js";
 import { wireRound } from "./round-number.js";
 import { statsOffset } from "./wire/stores.js";
 import type { DispatchRound } from "./wire/wire.js";
 
-/** Takes counts and statistics into private memory, where no peer writes, and makes padding look like padding. */
-export function takeDispatch(context: RankContext, lane: Lane, dispatch: DispatchRound): void {
-  const { own, isActive } = context;
+/**
+ * Takes counts and statistics into private memory, where no peer writes, and makes padding look like padding.
+ *
+ * @returns the rows that came
+ */
+export function takeDispatch(context: RankContext, lane: Lane, dispatch: DispatchRound): number {
   const { round, checked } = dispatch;
-  for (let source = 0; source < lane.ranks; source++) {
-    lane.recvCounts[source] = isActive[source] === 1 ? readCount(own, lane, round, source) : 0;
-  }
+  const total = takeCounts(context.own, lane, round, context.isActive, lane.recvCounts);
   if (checked.statsLength > 0) takeStats(context, lane, round, checked.statsLength);
-  fillPadding(context, lane, dispatch);
+  if (checked.maxTokens > 0) fillPadding(context, lane, dispatch);
+  return total;
 }
 
 function takeStats(context: RankContext, lane: Lane, round: number, length: number): void {
@@ -80,7 +82,6 @@ export function takeCombine(context: RankContext, lane: Lane, summing: Summing, 
   const { wire, accumulator, maxTargets, activeRanks } = context;
   const { entryRanks, entrySlots, entryCounts, resultRows, resultStarts, tokenRows, tokenStarts } = lane;
   const { numLocalTokens, maxTokens, hiddenSize, dtype } = summing;
-  if (numLocalTokens === 0) return;
   const elementBytes = dtype === "float32" ? 4 : 2;
   const row = { maxTokens, bytes: hiddenSize * elementBytes };
   for (let i = 0; i < activeRanks.length; i++) {

@@ -12,7 +12,7 @@ const NOBODY = -1;
 
 /**
  * Finds where each token goes: once to each distinct active rank that owns one of its experts, into the slot that
- * counts the earlier tokens with the same target. Fills the lane's `entry*` arrays and `sendCounts`.
+ * counts the earlier tokens with the same target. Fills the lane's `entry*` arrays, `sendCounts` and `tokensSent`.
  *
  * @param ids int32 `[numLocalTokens, topK]`
  * @throws ERR_MOE_A2A_EXPERT_ID for an id that is no expert's, unless the config says to drop such entries
@@ -32,11 +32,16 @@ export function route(
   const { numExperts, topK } = config;
   const { entryRanks, entrySlots, entryCounts, sendCounts, lastTokens } = lane;
   const dropped: DroppedEntries = { padding: 0, invalidExpert: 0, inactiveRank: 0 };
-  // A loop: fill() of a few elements takes longer, and idle ranks do little else.
+  // Who had no token before either has sent nothing to anybody.
+  if (numLocalTokens === 0 && lane.tokensSent === 0) return dropped;
+  // Not known until the end: an id that is no expert's leaves counts behind.
+  lane.tokensSent = -1;
+  // A loop: fill() of a few elements takes longer.
   for (let target = 0; target < sendCounts.length; target++) {
     sendCounts[target] = 0;
     lastTokens[target] = NOBODY;
   }
+  let sent = 0;
   for (let token = 0; token < numLocalTokens; token++) {
     const first = token * maxTargets;
     let targets = 0;
@@ -60,6 +65,8 @@ export function route(
       targets++;
     }
     entryCounts[token] = targets;
+    sent += targets;
   }
+  lane.tokensSent = sent;
   return dropped;
 }

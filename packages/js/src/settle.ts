@@ -1,13 +1,11 @@
+import { performance } from "node:perf_hooks";
 import { checkSignal, type ReadyOptions } from "@moe-a2a/core";
 import type { PhaseWait } from "./phase.js";
 import { waitFor } from "./wait.js";
 
 /** Rounds that always find their peers there would keep timers and I/O waiting: a turn is due after so many milliseconds. */
 const TURN_MS = 5;
-/** Of phases that are over at once, every so many look at the clock, which takes longer than the rest of such a look. */
-const CALLS = 8;
 let lastTurn = 0;
-let callsLeft = 0;
 
 /** Lets the event loop take a turn. */
 async function breathe(): Promise<void> {
@@ -24,11 +22,11 @@ async function breathe(): Promise<void> {
 export function settle(phase: PhaseWait, options: ReadyOptions | undefined): Promise<void> | undefined {
   const signal = options === undefined ? undefined : checkSignal(phase.context.rank, options.signal);
   if (signal?.aborted) throw signal.reason;
+  const isFirst = phase.outcome === "pending";
   if (!phase.poll()) return waitFor(phase, phase.context.group.bell, signal);
-  if (callsLeft-- > 0) return undefined;
-  if (performance.now() - lastTurn >= TURN_MS) return breathe();
-  callsLeft = CALLS - 1;
-  return undefined;
+  // Where each round asks once, when it began is near enough: to read the clock again would take longer than all else here.
+  const now = isFirst ? phase.startedAt : performance.now();
+  return now !== undefined && now - lastTurn >= TURN_MS ? breathe() : undefined;
 }
 
 /** Waits for a phase, blocking the thread. @throws its error; STATE where ranks share the thread */

@@ -1,3 +1,4 @@
+import { performance } from "node:perf_hooks";
 import type { AbortSignalLike, Bell } from "@moe-a2a/core";
 
 /** Something that can be polled to its end, and that settles itself once `deadline` has passed. */

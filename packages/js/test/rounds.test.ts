@@ -45,6 +45,65 @@ describe("what a dispatch shows", () => {
     ]);
   });
 
+  it("has nothing of an id that was refused, nor of rounds of another form", async () => {
+    const { a2as } = await createLocal(2, { invalidExpert: "error" });
+    const play = async (ids: readonly (readonly number[])[], slots: number): Promise<number[][]> => {
+      const rounds = a2as.map((a2a, r) => dispatchIds(a2a, ids[r]!, { runtimeMaxTokensPerRank: slots }));
+      const reports = await Promise.all(rounds.map((round) => round.ready()));
+      const sent = reports.map(({ tokensSent, tokensReceived }) => [tokensSent, tokensReceived]);
+      const counts = rounds.map(({ recvCounts }) => Array.from(recvCounts.data as Int32Array));
+      for (const round of rounds) void round.combine(tensor("float32", [2, slots, 4])).ready();
+      return [...sent, ...counts];
+    };
+    const idle = [
+      [0, 0],
+      [0, 0],
+      [0, 0],
+      [0, 0],
+    ];
+    expect(await play([[], []], 0)).toEqual(idle);
+    expect(() => dispatchIds(a2as[0]!, [0, 4, 99])).toThrow();
+    for (let i = 0; i < 3; i++) {
+      expect(await play([[], []], 0)).toEqual(idle);
+      expect(await play([[], []], 2)).toEqual(idle);
+      expect(await play([[0, 4], [4]], 2)).toEqual([
+        [2, 1],
+        [1, 2],
+        [1, 0],
+        [1, 1],
+      ]);
+    }
+    await exactRound(a2as);
+  });
+
+  it("is agreed on in each round, also after rounds that were all of one form", async () => {
+    const { a2as } = await createLocal(2);
+    const form = (slots: number) => ({
+      numLocalTokens: 0,
+      tokenSelectedExperts: tensor("int32", [0, 1]),
+      payloads: [tensor("float32", [0, 4])],
+      runtimeMaxTokensPerRank: slots,
+    });
+    const [small, large] = [form(0), form(2)];
+    const play = async (input: typeof small): Promise<void> => {
+      const rounds = a2as.map((a2a) => a2a.dispatch(input));
+      await Promise.all(rounds.map((round) => round.ready()));
+      const output = tensor("float32", [2, input.runtimeMaxTokensPerRank, 4]);
+      await Promise.all(rounds.map((round) => round.combine(output).ready()));
+    };
+    for (const input of [small, small, small, large, small, small, large, large, large]) await play(input);
+    for (const [first, second] of [
+      [large, small],
+      [small, large],
+    ] as const) {
+      const rounds = [a2as[0]!.dispatch(first), a2as[1]!.dispatch(second)];
+      const wanted = { code: "ERR_MOE_A2A_MISMATCH", field: "runtimeMaxTokensPerRank" };
+      for (const round of rounds) await expect(round.ready()).rejects.toMatchObject(wanted);
+      await Promise.all(a2as.map((a2a) => a2a.reset()));
+      for (const input of [large, large, large]) await play(input);
+    }
+  });
+
   it("is refused before ready() and once the lane has gone on", async () => {
     const { a2as } = await createLocal(1);
     const dispatch = dispatchIds(a2as[0]!, [0]);

@@ -136,6 +136,51 @@ describe("a caller's slips", () => {
     ).toThrowError(/has data that is/);
   });
 
+  it("in arguments that were right in the round before are found all the same", async () => {
+    const { a2as } = await createLocal(1);
+    const a2a = a2as[0]!;
+    const ids = { ...tensor("int32", [0, 1]), shape: [0, 1] };
+    const rows = { ...tensor("float32", [0, 4]), shape: [0, 4] };
+    const input = { numLocalTokens: 0, tokenSelectedExperts: ids, payloads: [rows] };
+    const output = tensor("float32", [1, 4, 4]);
+    const round = async (): Promise<void> => {
+      const dispatch = a2a.dispatch(input);
+      await dispatch.ready();
+      await dispatch.combine(output).ready();
+    };
+    const refused = (argument: string) => expect.objectContaining({ code: "ERR_MOE_A2A_ARGUMENT", argument });
+    const wrong: [string, object, object][] = [
+      ["payloads[0]", rows, { shape: [1, 4] }],
+      ["payloads[0]", rows, { shape: undefined }],
+      ["payloads[0]", rows, { shape: Object.freeze([0, 4, 1]) }],
+      ["payloads[0]", rows, { dtype: "int64" }],
+      ["payloads[0]", rows, { dtype: undefined }],
+      ["payloads[0]", rows, { data: new Float32Array(1) }],
+      ["payloads[0]", rows, { device: undefined }],
+      ["payloads", rows, { shape: [0, 6] }],
+      ["tokenSelectedExperts", ids, { dtype: "uint8" }],
+      ["tokenSelectedExperts", ids, { shape: [0, 2] }],
+      ["tokenSelectedExperts", ids, { device: { type: "cuda", id: 0 } }],
+    ];
+    for (const shape of [[0, 4], Object.freeze([0, 4])]) {
+      Object.assign(rows, { shape });
+      for (const [argument, target, change] of wrong) {
+        await round();
+        await round();
+        const before = { ...target };
+        Object.assign(target, change);
+        expect(() => a2a.dispatch(input), JSON.stringify(change)).toThrow(refused(argument));
+        Object.assign(target, before);
+      }
+    }
+    const grown = { ...rows, shape: [0, 4] };
+    const other = { ...input, payloads: [grown] };
+    await round();
+    grown.shape[0] = 1;
+    expect(() => a2a.dispatch(other)).toThrow(refused("payloads[0]"));
+    await round();
+  });
+
   it("in recvCounts do not reach the combine", async () => {
     const { a2as } = await createLocal(2);
     for (const value of [5, 9]) {

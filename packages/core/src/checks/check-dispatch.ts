@@ -1,7 +1,6 @@
 import type { DispatchInput } from "../api.js";
 import { LIMITS, type ResolvedConfig } from "../config.js";
 import type { DType } from "../dtype.js";
-import { MoeA2AError } from "../errors.js";
 import { describe, type Tensor } from "../tensor.js";
 import {
   argumentError,
@@ -13,6 +12,18 @@ import {
   type ExpectedTable,
   elementBytes,
 } from "./check-tensor.js";
+import {
+  expertIdPayloadError,
+  invalidTokenExpertIdError,
+  laneError,
+  maxTokensError,
+  numLocalTokensError,
+  payloadsError,
+  rowBytesError,
+  rowsError,
+  statsError,
+  streamError,
+} from "./dispatch-errors.js";
 
 /** What a dispatch's arguments come to, once they are known to be right. Nothing is read from the input again. */
 export interface CheckedDispatch<T extends Tensor = Tensor> {
@@ -49,68 +60,31 @@ function isInteger(value: unknown, low: number, high: number = Number.MAX_SAFE_I
 }
 
 /** Checks m against the capacity. */
-function checkMaxTokens({ config, rank }: CheckContext, given: unknown): number {
-  const capacity = config.maxTokensPerRank;
+function checkMaxTokens(context: CheckContext, given: unknown): number {
+  const capacity = context.config.maxTokensPerRank;
   const maxTokens = given ?? capacity;
-  if (!isInteger(maxTokens, 0)) {
-    throw argumentError(
-      rank,
-      "runtimeMaxTokensPerRank",
-      `is ${describe(maxTokens)}; it must be an integer >= 0`,
-    );
-  }
-  if (maxTokens > capacity) {
-    throw new MoeA2AError(
-      "ERR_MOE_A2A_CAPACITY",
-      `rank ${rank}: runtimeMaxTokensPerRank is ${maxTokens}, but the workspace holds ${capacity} tokens per rank; ` +
-        `create the instance with config.maxTokensPerRank of at least ${maxTokens}`,
-      { value: maxTokens, limit: capacity },
-    );
-  }
+  if (!isInteger(maxTokens, 0, capacity)) throw maxTokensError(context, maxTokens);
   return maxTokens;
 }
 
 /** Checks L against m. */
-function checkNumLocalTokens(
-  { config, rank, device }: CheckContext,
-  given: unknown,
-  maxTokens: number,
-): number {
-  if (!isInteger(given, 0)) {
-    const tensor = device === "cuda" ? ", or a cuda int32 tensor [1]" : "";
-    throw argumentError(rank, "numLocalTokens", `is ${describe(given)}; it must be an integer >= 0${tensor}`);
-  }
-  if (given <= maxTokens) return given;
-  const capacity = config.maxTokensPerRank;
-  const cure =
-    given <= capacity
-      ? `pass a runtimeMaxTokensPerRank of at least ${given} on every rank`
-      : `create the instance with config.maxTokensPerRank of at least ${given} (it is ${capacity})`;
-  throw new MoeA2AError(
-    "ERR_MOE_A2A_CAPACITY",
-    `rank ${rank}: numLocalTokens is ${given}, but this round has ${maxTokens} slots per rank ` +
-      `(runtimeMaxTokensPerRank); ${cure}`,
-    { value: given, limit: maxTokens },
-  );
+function checkNumLocalTokens(context: CheckContext, given: unknown, maxTokens: number): number {
+  if (!isInteger(given, 0, maxTokens)) throw numLocalTokensError(context, given, maxTokens);
+  return given;
 }
 
 /** Rows of inputs whose count stands in device memory: P, at most m. */
-function checkRows({ rank, config }: CheckContext, ids: CheckedTensor, maxTokens: number): number {
+function checkRows(context: CheckContext, ids: CheckedTensor, maxTokens: number): number {
   const rows = ids.shape[0] as number;
-  if (rows <= maxTokens) return rows;
-  throw new MoeA2AError(
-    "ERR_MOE_A2A_CAPACITY",
-    `rank ${rank}: tokenSelectedExperts has ${rows} rows, but this round has ${maxTokens} slots per rank ` +
-      `(runtimeMaxTokensPerRank, at most config.maxTokensPerRank, which is ${config.maxTokensPerRank})`,
-    { value: rows, limit: maxTokens },
-  );
+  if (rows > maxTokens) throw rowsError(context, rows, maxTokens);
+  return rows;
 }
 
 /** @throws ERR_MOE_A2A_ARGUMENT */
 export function checkStream({ rank, device }: CheckContext, given: unknown): bigint | undefined {
   if (device === "cpu" || given === undefined) return undefined;
   if (typeof given === "bigint" && given >= 0n && given < 1n << 64n) return given;
-  throw argumentError(rank, "stream", `is ${describe(given)}; it must be a stream's handle, a bigint`);
+  throw streamError(rank, given);
 }
 
 const IDS: ExpectedTable = { dtype: INT32, dims: "numLocalTokens, topK", dimensions: 2 };
@@ -127,12 +101,7 @@ function checkPayloads<T extends Tensor>(
 ): readonly CheckedTensor<T>[] {
   const count: number = Array.isArray(given) ? given.length : 0;
   if (!(count >= 1 && count <= LIMITS.payloads)) {
-    const what = Array.isArray(given) ? `has ${count} tensors` : `is ${describe(given)}`;
-    throw argumentError(
-      context.rank,
-      "payloads",
-      `${what}; it must be an array of 1 to ${LIMITS.payloads} tensors`,
-    );
+    throw payloadsError(context.rank, given);
   }
   const list = given as readonly unknown[];
   if (count === 1) {
@@ -159,7 +128,7 @@ function checkPayload<T extends Tensor>(
 }
 
 function checkRowBytes(
-  { config, rank }: CheckContext,
+  context: CheckContext,
   payloads: readonly CheckedTensor[],
   kept: CheckedDispatch | undefined,
 ): readonly number[] {
@@ -172,33 +141,14 @@ function checkRowBytes(
     rowBytes.push(bytes);
     total += bytes;
   }
-  if (total > config.maxDispatchBytesPerToken) {
-    throw argumentError(
-      rank,
-      "payloads",
-      `take ${total} bytes per token (${rowBytes.join(" + ")}), but config.maxDispatchBytesPerToken is ` +
-        `${config.maxDispatchBytesPerToken}; create the instance with at least ${total}`,
-    );
-  }
+  if (total > context.config.maxDispatchBytesPerToken) throw rowBytesError(context, rowBytes, total);
   return rowBytes;
 }
 
 function checkExpertIdPayload(rank: number, given: unknown, payloads: readonly CheckedTensor[]): number {
   if (given === undefined) return -1;
-  if (!isInteger(given, 0, payloads.length - 1)) {
-    throw argumentError(
-      rank,
-      "expertIdPayloadIndex",
-      `is ${describe(given)}; it must name one of the ${payloads.length} payloads`,
-    );
-  }
-  const { dtype } = payloads[given] as CheckedTensor;
-  if (dtype !== "int32") {
-    throw argumentError(
-      rank,
-      "expertIdPayloadIndex",
-      `names payloads[${given}] of dtype ${dtype}; expert ids are int32`,
-    );
+  if (!isInteger(given, 0, payloads.length - 1) || payloads[given]?.dtype !== "int32") {
+    throw expertIdPayloadError(rank, given, payloads);
   }
   return given;
 }
@@ -210,25 +160,16 @@ function checkStats<T extends Tensor>(context: CheckContext, given: unknown): Ch
     shape: [undefined],
     dims: "n",
   });
-  const { maxExpertStats } = context.config;
   const length = stats.shape[0] as number;
-  if (length > maxExpertStats) {
-    throw argumentError(
-      context.rank,
-      "expertStats",
-      `has ${length} elements, but config.maxExpertStats is ${maxExpertStats}; create the instance with at least ${length}`,
-    );
-  }
+  if (length > context.config.maxExpertStats) throw statsError(context, length);
   return stats;
 }
 
-function checkLane({ roundsInFlight }: ResolvedConfig, rank: number, given: unknown): 0 | 1 | undefined {
-  if (given === undefined || isInteger(given, 0, roundsInFlight - 1)) return given as 0 | 1 | undefined;
-  throw argumentError(
-    rank,
-    "lane",
-    `is ${describe(given)}; config.roundsInFlight is ${roundsInFlight}, so the lanes are 0…${roundsInFlight - 1}`,
-  );
+function checkLane(config: ResolvedConfig, rank: number, given: unknown): 0 | 1 | undefined {
+  if (given !== undefined && !isInteger(given, 0, config.roundsInFlight - 1)) {
+    throw laneError(config, rank, given);
+  }
+  return given as 0 | 1 | undefined;
 }
 
 /**
@@ -273,17 +214,29 @@ export function checkDispatch<T extends Tensor>(
   const payloads = checkPayloads<T>(context, input.payloads, numLocalTokens, kept?.payloads);
   const rowBytes = checkRowBytes(context, payloads, kept);
   if (!isInteger(invalidTokenExpertId, INT32_MIN, INT32_MAX)) {
-    throw argumentError(
-      rank,
-      "invalidTokenExpertId",
-      `is ${describe(invalidTokenExpertId)}; it must be an int32`,
-    );
+    throw invalidTokenExpertIdError(rank, invalidTokenExpertId);
   }
   const stats = checkStats<T>(context, expertStats);
   const stream = checkStream(context, input.stream);
   checkKept(context, "tokenSelectedExperts", tokenSelectedExperts);
   for (let p = 0; p < payloads.length; p++) checkKept(context, "payloads", payloads[p]);
   checkKept(context, "expertStats", stats);
+  const idPayload = checkExpertIdPayload(rank, expertIdPayloadIndex, payloads);
+  const askedLane = checkLane(config, rank, lane);
+  // Row bytes are kept with payloads, and rows with ids; what is left of a round of the same form says the same, too.
+  if (
+    kept !== undefined &&
+    tokenSelectedExperts === kept.tokenSelectedExperts &&
+    payloads === kept.payloads &&
+    maxTokens === kept.maxTokens &&
+    idPayload === kept.expertIdPayloadIndex &&
+    invalidTokenExpertId === kept.invalidTokenExpertId &&
+    stats === kept.expertStats &&
+    tokenCount === kept.tokenCount &&
+    askedLane === kept.lane &&
+    stream === kept.stream
+  )
+    return kept;
   return {
     numLocalTokens,
     tokenCount,
@@ -291,11 +244,11 @@ export function checkDispatch<T extends Tensor>(
     tokenSelectedExperts,
     payloads,
     rowBytes,
-    expertIdPayloadIndex: checkExpertIdPayload(rank, expertIdPayloadIndex, payloads),
+    expertIdPayloadIndex: idPayload,
     invalidTokenExpertId,
     expertStats: stats,
     statsLength: stats ? (stats.shape[0] as number) : 0,
-    lane: checkLane(config, rank, lane),
+    lane: askedLane,
     stream,
   };
 }

@@ -17,6 +17,8 @@ export interface CheckedTensor<T extends Tensor = Tensor> {
   readonly dtype: T["dtype"];
   readonly shape: readonly number[];
   readonly data: T["data"];
+  /** The caller's own list, once it was seen to say what `shape` says and to be frozen: it need not be read again. */
+  frozenShape?: readonly number[] | undefined;
 }
 
 /** What a tensor has to be; `undefined` dimensions are free, and `dims` names them all. Without a shape, any. */
@@ -55,6 +57,9 @@ export function elementBytes(dtype: DType): number {
   return facts[dtype].bytes;
 }
 
+/** Stands for a list that can change, and has to be read each time. */
+const NOT_FROZEN: readonly number[] = Object.freeze([]);
+
 /**
  * Reads a tensor's fields, each once, and checks what holds for all tensors; but not its data.
  *
@@ -67,39 +72,61 @@ function readTensor<T extends Tensor>(
   kept?: CheckedTensor<T>,
 ): CheckedTensor<T> {
   if (typeof value !== "object" || value === null) throw notATensor(context, argument, value);
-  const { dtype, shape: given, device, data } = value as Partial<Tensor>;
-  if (dtype === undefined && given === undefined) throw notATensor(context, argument, value);
-  if (typeof dtype !== "string" || facts[dtype] === undefined) {
+  const { dtype, shape, device, data } = value as Partial<Tensor>;
+  const type: unknown = device?.type;
+  if (
+    kept !== undefined &&
+    dtype === kept.dtype &&
+    data === kept.data &&
+    type === context.device &&
+    context.deviceId === undefined &&
+    ((shape !== undefined && shape === kept.frozenShape) || isShape(shape, kept))
+  )
+    return kept;
+  return takeTensor(
+    context,
+    argument,
+    { dtype, shape, type, id: context.deviceId === undefined ? undefined : device?.id, data },
+    value,
+  );
+}
+
+/** Whether a shape, as it is read now, says what `kept` says. */
+function isShape(given: unknown, kept: CheckedTensor): boolean {
+  const { shape } = kept;
+  if (!Array.isArray(given) || given.length !== shape.length) return false;
+  for (let i = 0; i < shape.length; i++) if (given[i] !== shape[i]) return false;
+  // Asked once: frozen lists, as those of `tensor()`, take engines six times as long to read.
+  if (kept.frozenShape === undefined) kept.frozenShape = Object.isFrozen(given) ? given : NOT_FROZEN;
+  return true;
+}
+
+/** What {@link readTensor} does where nothing like it was read before. */
+function takeTensor<T extends Tensor>(
+  context: CheckContext,
+  argument: string,
+  fields: { dtype: unknown; shape: unknown; type: unknown; id: unknown; data: unknown },
+  value: unknown,
+): CheckedTensor<T> {
+  const { dtype, type, data } = fields;
+  if (dtype === undefined && fields.shape === undefined) throw notATensor(context, argument, value);
+  if (typeof dtype !== "string" || facts[dtype as DType] === undefined) {
     throw argumentError(context.rank, argument, `has the dtype ${describe(dtype)}, which is none`);
   }
-  const shape = readShape(given, kept?.shape);
-  const problem = shape === kept?.shape ? undefined : shapeProblem(shape);
+  const shape = copyShape(fields.shape);
+  const problem = shapeProblem(shape);
   if (problem) throw argumentError(context.rank, argument, `has a shape that ${problem}`);
-  const type: unknown = device?.type;
   if (type !== context.device) {
     const what = `is on device ${describe(type)}; this backend takes ${context.device} tensors`;
     throw argumentError(context.rank, argument, what);
   }
-  if (context.deviceId !== undefined) checkDeviceId(context, argument, device?.id);
-  if (kept !== undefined && shape === kept.shape && dtype === kept.dtype && data === kept.data) return kept;
-  return { dtype: dtype as T["dtype"], shape: shape as readonly number[], data: data as T["data"] };
-}
-
-/** A copy of a shape, each dimension read once; or `kept`, which was checked, where it says the same. */
-function readShape(given: unknown, kept: readonly number[] | undefined): unknown {
-  if (kept === undefined || !Array.isArray(given) || given.length !== kept.length) return copyShape(given);
-  if (kept.length === 2) {
-    const rows: unknown = given[0];
-    const columns: unknown = given[1];
-    return rows === kept[0] && columns === kept[1] ? kept : [rows, columns];
-  }
-  if (kept.length === 3) {
-    const ranks: unknown = given[0];
-    const rows: unknown = given[1];
-    const columns: unknown = given[2];
-    return ranks === kept[0] && rows === kept[1] && columns === kept[2] ? kept : [ranks, rows, columns];
-  }
-  return copyShape(given);
+  if (context.deviceId !== undefined) checkDeviceId(context, argument, fields.id);
+  return {
+    dtype: dtype as T["dtype"],
+    shape: shape as readonly number[],
+    data: data as T["data"],
+    frozenShape: undefined,
+  };
 }
 
 function notATensor({ rank }: CheckContext, argument: string, value: unknown): MoeA2AError {
@@ -153,6 +180,26 @@ export function checkTable<T extends Tensor>(
   kept: CheckedTensor<T> | undefined,
 ): CheckedTensor<T> {
   const tensor = readTensor<T>(context, argument, value, kept);
+  const { shape } = tensor;
+  if (
+    tensor !== kept ||
+    (first !== undefined && shape[0] !== first) ||
+    (second !== undefined && shape[1] !== second) ||
+    !holdsAll(tensor)
+  )
+    checkAsTable(context, argument, tensor, expected, first, second);
+  return tensor;
+}
+
+/** What {@link checkTable} does where it is not known already that all is right. */
+function checkAsTable(
+  context: CheckContext,
+  argument: string,
+  tensor: CheckedTensor,
+  expected: ExpectedTable,
+  first: number | undefined,
+  second: number | undefined,
+): void {
   const { dtype, shape } = tensor;
   const isRight =
     shape.length === expected.dimensions &&
@@ -163,8 +210,7 @@ export function checkTable<T extends Tensor>(
     const sizes = [first, second, undefined].slice(0, expected.dimensions);
     checkExpected(context, argument, tensor, { ...expected, shape: sizes });
   }
-  if (tensor !== kept || context.device !== "cpu" || !holdsAll(tensor)) checkData(context, argument, tensor);
-  return tensor;
+  checkData(context, argument, tensor);
 }
 
 /** @throws ERR_MOE_A2A_ARGUMENT */

@@ -3,10 +3,12 @@ import type { Bell } from "./internals.js";
 /** A bell for ranks that never block: it rings in a microtask, so that no caller runs a listener on its stack. */
 export class TurnBell implements Bell {
   readonly #listeners = new Set<() => void>();
-  #rung = false;
+  /** Whether a ring does something: somebody listens, and it has not been rung. Most rings find nobody, and ask just this. */
+  #isArmed = false;
 
   subscribe(listener: () => void): () => void {
     this.#listeners.add(listener);
+    this.#isArmed = true;
     return () => this.#listeners.delete(listener);
   }
 
@@ -15,10 +17,10 @@ export class TurnBell implements Bell {
   }
 
   ring(): void {
-    if (this.#rung || this.#listeners.size === 0) return;
-    this.#rung = true;
+    if (!this.#isArmed) return;
+    this.#isArmed = false;
     queueMicrotask(() => {
-      this.#rung = false;
+      this.#isArmed = this.#listeners.size > 0;
       for (const listener of [...this.#listeners]) listener();
     });
   }

@@ -39,25 +39,28 @@ export abstract class InstanceState {
 
   /** @throws ERR_MOE_A2A_STATE where the instance takes no new phase */
   checkUsable(call: string): void {
+    if (this.state !== "open" || this.failure?.told === true || this.isLeftOut()) throw this.#unusable(call);
+  }
+
+  /** Why the instance takes no new phase. */
+  #unusable(call: string): MoeA2AError<"ERR_MOE_A2A_STATE"> {
     if (this.state === "closed") {
-      throw this.stateError(
+      return this.stateError(
         call,
         "closed",
         "this instance is closed; only close() is allowed, create a new one",
       );
     }
     if (this.state === "resetting") {
-      throw this.stateError(call, "resetting", "a reset() is under way; await it first");
+      return this.stateError(call, "resetting", "a reset() is under way; await it first");
     }
-    if (this.isLeftOut()) throw this.leftOutError(call);
-    if (this.failure?.told) {
-      const first = this.failure.error;
-      throw this.stateError(
-        call,
-        "failed",
-        `this instance has failed (${first.code}: ${first.message}); only reset(), abort() and close() are allowed`,
-      );
-    }
+    const first = this.failure?.error;
+    if (first === undefined || this.isLeftOut()) return this.leftOutError(call);
+    return this.stateError(
+      call,
+      "failed",
+      `this instance has failed (${first.code}: ${first.message}); only reset(), abort() and close() are allowed`,
+    );
   }
 
   /** @throws ERR_MOE_A2A_STATE where no `reset()` can start */

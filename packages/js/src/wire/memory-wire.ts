@@ -1,22 +1,46 @@
-import type { CheckedCombine, CpuTensor } from "@moe-a2a/core";
+import type { CheckedCombine, CheckedDispatch, CpuTensor } from "@moe-a2a/core";
 import { type AbortVerdict, encodeVerdict, storeAbortRecord } from "../abort-record.js";
 import type { RankContext } from "../context.js";
 import type { Lane } from "../lane.js";
 import type { Window } from "../memory.js";
-import { storeCombineNotice, storeDispatchNotice, storeResults, storeRows } from "./stores.js";
+import { bufferOf } from "../round-number.js";
+import {
+  renewDispatchNotice,
+  storeCombineNotice,
+  storeDispatchNotice,
+  storeResults,
+  storeRows,
+} from "./stores.js";
 import type { DispatchRound, Wire } from "./wire.js";
 
 const NOBODY: readonly number[] = [];
+
+/** What the headers of one buffer say. */
+interface Told {
+  checked: CheckedDispatch<CpuTensor> | undefined;
+  /** They were written to those that were active in it. */
+  generation: number;
+}
+
+function twoBuffers(): readonly Told[] {
+  return [
+    { checked: undefined, generation: 0 },
+    { checked: undefined, generation: 0 },
+  ];
+}
 
 /** Ranks that see one another's windows: they store into them, and read results where these were made. */
 export class MemoryWire implements Wire {
   readonly #context: RankContext;
   readonly #windows: readonly Window[];
+  /** By lane and buffer, what this rank's headers in its peers' windows say: mostly what they are to say again. */
+  readonly #told: readonly (readonly Told[])[];
 
   /** @param windows by rank */
   constructor(context: RankContext, windows: readonly Window[]) {
     this.#context = context;
     this.#windows = windows;
+    this.#told = context.config.roundsInFlight === 2 ? [twoBuffers(), twoBuffers()] : [twoBuffers()];
   }
 
   open(): void {}
@@ -26,14 +50,30 @@ export class MemoryWire implements Wire {
     const { round, checked } = dispatch;
     const { rank, activeRanks, generation } = context;
     if (checked.numLocalTokens > 0) storeRows(context, lane, dispatch, this.#windows);
+    const told = this.#told[lane.index]![bufferOf(round)]!;
+    if (told.checked !== checked || told.generation !== generation || checked.statsLength > 0) {
+      this.#tellAnew(lane, dispatch, told);
+    } else {
+      for (let i = 0; i < activeRanks.length; i++) {
+        const target = activeRanks[i]!;
+        renewDispatchNotice(lane, this.#windows[target]!, rank, round, lane.sendCounts[target]!);
+      }
+    }
+    this.#ringPeers();
+  }
+
+  /** Stores all of a dispatch's headers, and notes what they say. */
+  #tellAnew(lane: Lane, { round, checked }: DispatchRound, told: Told): void {
+    const context = this.#context;
+    const { rank, activeRanks, generation } = context;
     const stats = checked.expertStats?.data as Int32Array | undefined;
     const notice = { round, generation, checked, stats };
     for (let i = 0; i < activeRanks.length; i++) {
       const target = activeRanks[i]!;
-      const count = lane.sendCounts[target]!;
-      storeDispatchNotice(context, lane, this.#windows[target]!, rank, notice, count);
+      storeDispatchNotice(context, lane, this.#windows[target]!, rank, notice, lane.sendCounts[target]!);
     }
-    this.#ringPeers();
+    told.checked = checked;
+    told.generation = generation;
   }
 
   sendCombine(

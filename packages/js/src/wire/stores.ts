@@ -4,6 +4,7 @@ import {
   type CombineNotice,
   type DispatchNotice,
   readCount,
+  renewDispatchHeader,
   writeCombineHeader,
   writeDispatchHeader,
 } from "../headers.js";
@@ -101,6 +102,18 @@ export function storeDispatchNotice(
     window.words.set(stats, statsOffset(context, lane, round, source) / 4);
   }
   writeDispatchHeader(window, lane, source, notice, count);
+  window.store(lane.flag("dispatch", source), wireRound(round));
+}
+
+/** The same where the header says all but round and count already, and there are no statistics. */
+export function renewDispatchNotice(
+  lane: Lane,
+  window: Window,
+  source: number,
+  round: number,
+  count: number,
+): void {
+  renewDispatchHeader(window, lane, source, round, count);
   window.store(lane.flag("dispatch", source), wireRound(round));
 }
 

@@ -102,7 +102,7 @@ interface Runner {
   readonly value: number;
   readonly shape: Shape;
   readonly rows: number;
-  readonly round: () => Promise<void>;
+  readonly play: (rounds: number) => Promise<void>;
   readonly close: () => Promise<unknown>;
 }
 
@@ -129,25 +129,27 @@ async function startShape(value: number, shape: Shape): Promise<Runner> {
   };
   const dispatches: Dispatch[] = [];
   const combines: Combine[] = [];
-  const round = async (): Promise<void> => {
-    for (let r = 0; r < epSize; r++) dispatches[r] = ranks[r]!.dispatch(input);
-    for (let r = 0; r < epSize; r++) await dispatches[r]!.ready();
-    for (let r = 0; r < epSize; r++) {
-      const dispatch = dispatches[r]!;
-      combines[r] = dispatch.combine(dispatch.combineBuffer(hidden, "bfloat16"));
+  const play = async (rounds: number): Promise<void> => {
+    for (let i = 0; i < rounds; i++) {
+      for (let r = 0; r < epSize; r++) dispatches[r] = ranks[r]!.dispatch(input);
+      for (let r = 0; r < epSize; r++) await dispatches[r]!.ready();
+      for (let r = 0; r < epSize; r++) {
+        const dispatch = dispatches[r]!;
+        combines[r] = dispatch.combine(dispatch.combineBuffer(hidden, "bfloat16"));
+      }
+      for (let r = 0; r < epSize; r++) await combines[r]!.ready();
     }
-    for (let r = 0; r < epSize; r++) await combines[r]!.ready();
   };
   const close = () => Promise.all(ranks.map((a2a) => a2a.close()));
-  return { value, shape, rows: rowsOf(shape, numExperts, ids), round, close };
+  return { value, shape, rows: rowsOf(shape, numExperts, ids), play, close };
 }
 
 /** Measures all shapes of a curve in turns, so that each sees the same machine. */
 async function measureShapes(plan: Plan, runners: readonly Runner[]): Promise<CurvePoint[]> {
   const samples = runners.map((): number[] => []);
   for (let s = -WARM_UPS; s < plan.samples; s++) {
-    for (const [i, { round, shape }] of runners.entries()) {
-      const { cpu } = await timeAsync(plan, round, 2);
+    for (const [i, { play, shape }] of runners.entries()) {
+      const { cpu } = await timeAsync(plan, play, 2);
       if (s >= 0) samples[i]!.push(cpu / shape.ranks);
     }
   }

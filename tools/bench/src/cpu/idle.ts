@@ -28,15 +28,17 @@ export const idleInput = {
 export const idleOutput = (epSize: number) => tensor("bfloat16", [epSize, 0, HIDDEN]);
 
 /** Rounds in which nobody has a token, of ranks that live on this thread; what callers have to make is made once. */
-export function idleRounds(ranks: readonly MoeAllToAll[]): () => Promise<void> {
+export function idleRounds(ranks: readonly MoeAllToAll[]): (rounds: number) => Promise<void> {
   const output = idleOutput(ranks.length);
   const dispatches: Dispatch[] = [];
   const combines: Combine[] = [];
-  return async () => {
-    for (let r = 0; r < ranks.length; r++) dispatches[r] = ranks[r]!.dispatch(idleInput);
-    for (let r = 0; r < ranks.length; r++) await dispatches[r]!.ready();
-    for (let r = 0; r < ranks.length; r++) combines[r] = dispatches[r]!.combine(output);
-    for (let r = 0; r < ranks.length; r++) await combines[r]!.ready();
+  return async (rounds) => {
+    for (let i = 0; i < rounds; i++) {
+      for (let r = 0; r < ranks.length; r++) dispatches[r] = ranks[r]!.dispatch(idleInput);
+      for (let r = 0; r < ranks.length; r++) await dispatches[r]!.ready();
+      for (let r = 0; r < ranks.length; r++) combines[r] = dispatches[r]!.combine(output);
+      for (let r = 0; r < ranks.length; r++) await combines[r]!.ready();
+    }
   };
 }
 
@@ -62,6 +64,11 @@ export interface IdleParts {
   readonly clock: number;
 }
 
+/** A number, not a time: on a busy machine the engine would else still compile while it is measured. */
+const WARM_UP_ROUNDS = 60_000;
+/** Samples for each of the plan: others keep the processors busy for a second or so at a time. */
+const SAMPLES_EACH = 6;
+
 /** Rounds over which a leak of one object per round would show next to what the engine itself keeps. */
 const LEAK_ROUNDS = 50_000;
 
@@ -71,17 +78,17 @@ export async function measureIdle(plan: Plan, epSize: number): Promise<IdleFigur
   const ranks = (await Promise.all(
     groups.map((group) => jsBackend.create(idleConfig(epSize), group)),
   )) as unknown as MoeAllToAll[];
-  const round = idleRounds(ranks);
+  const play = idleRounds(ranks);
   // The engine takes its time to compile what runs often.
-  for (let s = 0; s < 5; s++) await timeAsync(plan, round);
+  await play(WARM_UP_ROUNDS);
   const [cpu, wall]: [number[], number[]] = [[], []];
-  for (let s = 0; s < 2 * plan.samples; s++) {
-    const cost = await timeAsync(plan, round);
+  for (let s = 0; s < SAMPLES_EACH * plan.samples; s++) {
+    const cost = await timeAsync(plan, play);
     cpu.push(cost.cpu);
     wall.push(cost.wall);
   }
   const before = usedBytes();
-  for (let i = 0; i < LEAK_ROUNDS; i++) await round();
+  await play(LEAK_ROUNDS);
   const retainedBytesPerRound = (usedBytes() - before) / LEAK_ROUNDS;
   const parts = await measureParts(plan, ranks);
   await Promise.all(ranks.map((a2a) => a2a.close()));
