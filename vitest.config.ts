@@ -2,6 +2,6 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   test: {
-    projects: ["packages/*", "tools/{bench,conformance,demo,docs,fuzz,gpu,model}"],
+    projects: ["packages/*", "tools/{bench,conformance,demo,docs,emulation,fuzz,gpu,model}"],
   },
 });

@@ -114,6 +114,7 @@ const tasks = {
   },
   // Needs nothing of the workspace.
   model: () => node("tools/model/main.mjs"),
+  emulate: () => node("tools/emulation/main.mjs"),
   "gpu:bundle": () => {
     withPnpm(`${install} && ${turbo("build")}`);
     run(process.execPath, ["tools/build-native.mjs"], "build:native");

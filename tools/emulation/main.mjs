@@ -1,0 +1,130 @@
+// Runs the kernels on the CPU in random worlds, byte for byte against the tests' own reference.
+import { spawn, spawnSync } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { each } from "../model/pool.mjs";
+import { findNvcc } from "../nvcc.mjs";
+import { build } from "./build.mjs";
+import { mutants } from "./mutants.mjs";
+import { worldOf } from "./worlds.mjs";
+
+const usage = `npm run emulate -- [options]
+  --worlds <n>     how many, default 100
+  --seed <n>       of the first, default 1; the others follow
+  --mutants        also kernels with a mistake, each of which has to be found
+  --keep <folder>  builds there, and leaves the program
+  --jobs <n>       at a time, default 2
+  --help`;
+
+const { REQUIRE_CUDA } = process.env;
+
+/** Of one world, which takes a fraction of a second. */
+const TIMEOUT_MS = 120_000;
+
+function run(program, { args, env }) {
+  return new Promise((done) => {
+    const child = spawn(program, args, {
+      env: { ...process.env, ...env },
+      timeout: TIMEOUT_MS,
+      killSignal: "SIGKILL",
+    });
+    let said = "";
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on("data", (data) => {
+        said += data;
+      });
+    }
+    child.on("close", (code, signal) => done({ isFine: code === 0, said: said || `ended by ${signal}` }));
+  });
+}
+
+/** Where the CUDA toolkit's headers lie, as its compiler says. */
+function headersOf(nvcc) {
+  const { stderr } = spawnSync(nvcc, ["--dryrun", "-x", "cu", "-c", "-o", "none.o", "none.cu"], {
+    encoding: "utf8",
+  });
+  const includes = /^#\$ INCLUDES=(.*)$/m.exec(stderr)?.[1] ?? "";
+  const found = [...includes.matchAll(/"-I(.+?)"/g)].map(([, path]) => path);
+  return found.length > 0 ? found : ["/usr/local/cuda/include"];
+}
+
+const commandOf = ({ args, env }) =>
+  `${Object.entries(env)
+    .flatMap(([name, value]) => `${name}=${value}`)
+    .join(" ")} rounds_test ${args.join(" ")}`;
+
+/** The worlds in which a program fails, the first `enough` of them. */
+async function failuresOf(program, seeds, jobs, enough = Number.POSITIVE_INFINITY) {
+  const failures = [];
+  await each(seeds, jobs, async (seed) => {
+    if (failures.length >= enough) return;
+    const world = worldOf(seed);
+    const { isFine, said } = await run(program, world);
+    if (!isFine) failures.push({ seed, world, said });
+  });
+  return failures;
+}
+
+async function main() {
+  const { values } = parseArgs({
+    options: {
+      worlds: { type: "string", default: "100" },
+      seed: { type: "string", default: "1" },
+      mutants: { type: "boolean", default: false },
+      keep: { type: "string" },
+      jobs: { type: "string", default: "2" },
+      help: { type: "boolean", default: false },
+    },
+  });
+  if (values.help) {
+    console.log(usage);
+    return 0;
+  }
+  const nvcc = findNvcc();
+  if (!nvcc) {
+    console.error("The kernels are not emulated: there is no CUDA toolkit, whose headers they need.");
+    return REQUIRE_CUDA === "1" ? 1 : 0;
+  }
+  const jobs = Math.max(1, Number.parseInt(values.jobs, 10) || 1);
+  const first = Number.parseInt(values.seed, 10);
+  const seeds = Array.from({ length: Number.parseInt(values.worlds, 10) }, (_, i) => first + i);
+  const directory = values.keep ?? (await mkdtemp(join(tmpdir(), "moe-a2a-emulation-")));
+  const headers = headersOf(nvcc);
+  const wrong = [];
+  try {
+    const started = performance.now();
+    const program = await build("rounds_test", directory, { headers, jobs });
+    const built = performance.now();
+    const failures = await failuresOf(program, seeds, jobs);
+    for (const { world, said } of failures) {
+      console.error(`${commandOf(world)}\n${said.split("\n").slice(0, 12).join("\n")}\n`);
+      wrong.push(commandOf(world));
+    }
+    const seconds = (from, to) => ((to - from) / 1000).toFixed(0);
+    console.log(
+      `${seeds.length - failures.length} of ${seeds.length} worlds are as they have to be ` +
+        `(built in ${seconds(started, built)} s, run in ${seconds(built, performance.now())} s)`,
+    );
+    for (const { name, what, change } of values.mutants ? mutants : []) {
+      const mutant = await build("rounds_test", directory, { headers, jobs, change });
+      const [found] = await failuresOf(mutant, seeds, jobs, 1);
+      console.log(`${name} (${what}): ${found ? `found by seed ${found.seed}` : "NOT FOUND"}`);
+      if (!found) wrong.push(name);
+    }
+  } catch (error) {
+    const isMissing = /ENOENT|boost\/context|lboost_context/.test(error.message);
+    if (!isMissing) throw error;
+    console.error(error.message);
+    console.error(
+      "The emulation needs g++ and Boost.Context. On Debian: apt-get install g++ libboost-context-dev",
+    );
+    return 1;
+  } finally {
+    if (!values.keep) await rm(directory, { recursive: true, force: true });
+  }
+  return wrong.length === 0 ? 0 : 1;
+}
+
+process.exitCode = await main();

@@ -1,0 +1,33 @@
+// Kernels with a mistake, which a test on a GPU may well not notice: the emulation has to find each.
+
+const replaced = (file, from, to) => (text, name) => {
+  if (name !== file) return text;
+  if (!text.includes(from)) throw new Error(`${file} has no ${JSON.stringify(from)} any more`);
+  return text.replaceAll(from, to);
+};
+
+export const mutants = [
+  {
+    name: "rows-not-fenced",
+    what: "a block counts its rows as sent without ordering them before that",
+    change: replaced("begin.cuh", "if (stored) fenceSys();", ""),
+  },
+  {
+    name: "divergent-shuffle",
+    what: "half a warp asks another lane for what it has counted",
+    change: replaced(
+      "begin.cuh",
+      "sum = __shfl_sync(0xffffffff, sum, 0);",
+      "if (threadIdx.x < 16) sum = __shfl_sync(0xffffffff, sum, 0);",
+    ),
+  },
+  {
+    name: "slots-not-awaited",
+    what: "rows are sent without waiting for the warps that find their slots",
+    change: replaced(
+      "route.cuh",
+      "if (records) keepEntry(p, token, entry.place, entry.owner, slot);\n  }\n  __syncthreads();",
+      "if (records) keepEntry(p, token, entry.place, entry.owner, slot);\n  }",
+    ),
+  },
+];

@@ -1,0 +1,161 @@
+#include "device.hpp"
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <set>
+#include <thread>
+
+namespace emulation {
+namespace {
+
+int numberFrom(const char *name, int otherwise) {
+  const char *value = std::getenv(name);
+  return value ? std::atoi(value) : otherwise;
+}
+
+struct Resident {
+  Block *block;
+  int device;
+};
+
+std::set<Stream *> streams;
+std::vector<Resident> residents;
+std::vector<int> unitsUsed(64, 0);
+// Filled before main().
+std::map<const void *, Callable> &kernels() {
+  static std::map<const void *, Callable> known;
+  return known;
+}
+// Of the host, with nothing to do.
+constexpr int kPatienceSeconds = 120;
+
+// Starts blocks of a kernel as there is room, in any order of kernels, as a GPU may.
+void issue(Kernel &kernel, int device) {
+  while (kernel.issued < kernel.blocks() && unitsUsed[device] + kernel.cost <= smCount() * kUnitsPerSm) {
+    if (chance()() % 4 == 0) return;
+    const unsigned n = kernel.issued++;
+    const uint3 index{n % kernel.grid.x, n / kernel.grid.x % kernel.grid.y, n / kernel.grid.x / kernel.grid.y};
+    residents.push_back({makeBlock(kernel, index), device});
+    unitsUsed[device] += kernel.cost;
+  }
+}
+
+bool isOver(const Kernel &kernel) { return kernel.done == kernel.blocks(); }
+
+// Moves a stream on; true where anything happened.
+bool advance(Stream &stream) {
+  bool moved = false;
+  while (!stream.works.empty()) {
+    Work &work = *stream.works.front();
+    if (work.kernel ? !isOver(*work.kernel) : !work.action()) break;
+    stream.works.pop_front();
+    moved = true;
+    note();
+  }
+  for (size_t i = 0; i < stream.works.size(); i++) {
+    Work &work = *stream.works[i];
+    if (!work.kernel) break;
+    if (i > 0 && !work.kernel->isProgrammatic) break;
+    issue(*work.kernel, stream.device);
+    if (work.kernel->triggered < work.kernel->blocks()) break;
+  }
+  return moved;
+}
+
+bool step() {
+  bool moved = false;
+  for (Stream *stream : streams) moved |= advance(*stream);
+  if (residents.empty()) return moved;
+  for (int tries = 0; tries < 8; tries++) {
+    const size_t pick = chance()() % residents.size();
+    const Resident resident = residents[pick];
+    wakeInTurn(*resident.block);
+    if (resident.block->ready.empty()) continue;
+    Kernel &kernel = *resident.block->kernel;
+    if (runBlock(*resident.block, 1 + static_cast<int>(chance()() % 3000))) {
+      freeBlock(resident.block);
+      residents[pick] = residents.back();
+      residents.pop_back();
+      unitsUsed[resident.device] -= kernel.cost;
+      kernel.done++;
+    }
+    return true;
+  }
+  for (const Resident &resident : residents) {
+    wakeInTurn(*resident.block);
+    if (!resident.block->ready.empty()) return true;
+  }
+  for (const Resident &resident : residents) std::fprintf(stderr, "%s\n", stuckThreads(*resident.block).c_str());
+  report("no thread can go on");
+}
+
+}  // namespace
+
+int deviceCount() {
+  static const int count = numberFrom("EMULATION_DEVICES", 4);
+  return count;
+}
+int smCount() {
+  static const int count = numberFrom("EMULATION_SMS", 4);
+  return count;
+}
+int &currentDevice() {
+  thread_local int device = 0;
+  return device;
+}
+std::recursive_mutex &hostLock() {
+  static std::recursive_mutex lock;
+  return lock;
+}
+
+Stream *makeStream(int device) {
+  auto *stream = new Stream;
+  stream->device = device;
+  streams.insert(stream);
+  return stream;
+}
+
+void freeStream(Stream *stream) {
+  runUntil([&] { return stream->works.empty(); }, "cudaStreamDestroy");
+  streams.erase(stream);
+  delete stream;
+}
+
+void enqueue(Stream *stream, std::function<std::unique_ptr<Work>()> make) {
+  if (stream->isCapturing) {
+    stream->captured.push_back(std::move(make));
+    return;
+  }
+  stream->works.push_back(make());
+  Work *work = stream->works.back().get();
+  if (work->kernel) work->kernel->isFirst = [stream, work] { return stream->works.front().get() == work; };
+}
+
+void runSlice() { step(); }
+
+void runUntil(const std::function<bool()> &isDone, const char *what) {
+  auto last = std::chrono::steady_clock::now();
+  while (true) {
+    {
+      const std::lock_guard<std::recursive_mutex> lock(hostLock());
+      for (int i = 0; i < 32; i++) {
+        for (Stream *stream : streams) advance(*stream);
+        if (isDone()) return;
+        if (step()) last = std::chrono::steady_clock::now();
+      }
+    }
+    if (std::chrono::steady_clock::now() - last > std::chrono::seconds(kPatienceSeconds))
+      report(std::string(what) + " waits in vain");
+    std::this_thread::yield();
+  }
+}
+
+void registerKernel(const void *address, Callable callable) { kernels().emplace(address, std::move(callable)); }
+const Callable *findKernel(const void *address) {
+  const auto found = kernels().find(address);
+  return found == kernels().end() ? nullptr : &found->second;
+}
+
+}  // namespace emulation

@@ -1,0 +1,44 @@
+// Worlds to try the kernels in: each is a seed's choice of ranks, shapes, work mappings, and of the GPUs themselves.
+
+/** Numbers from a seed (Marsaglia, Xorshift RNGs, 2003). */
+function numbersFrom(seed) {
+  let state = (seed * 2654435761) >>> 0 || 1;
+  return (limit) => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) % limit;
+  };
+}
+
+/** What `rounds_test` takes, and what the emulation takes from its environment. */
+export function worldOf(seed) {
+  const below = numbersFrom(seed);
+  for (let i = 0; i < 8; i++) below(2);
+  const ranks = 1 + below(5);
+  const lanes = below(8) === 0 ? 2 : 1;
+  const devices = 1 + below(5);
+  const experts = ranks * (1 + below(5));
+  const options = {
+    ranks,
+    lanes,
+    experts,
+    topk: Math.min(experts, 1 + below(6)),
+    wire: below(3),
+    hidden: 8 * (1 + below(40)),
+    capacity: 1 + below(70),
+    delays: below(3) === 0 ? 3000 : 0,
+    sms: below(4) === 0 ? 2 : 0,
+    extra: 7 * below(3),
+    "slots-by": below(3),
+    kind: below(3),
+    rounds: 12,
+    seed,
+  };
+  // What waits has to fit: a block for each lane of each rank of a device, at least.
+  const sms = Math.max(1 + below(6), Math.ceil(ranks / devices) * lanes);
+  return {
+    args: Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)]),
+    env: { EMULATION_SEED: String(seed), EMULATION_DEVICES: String(devices), EMULATION_SMS: String(sms) },
+  };
+}
