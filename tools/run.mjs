@@ -114,7 +114,11 @@ const tasks = {
   },
   // Needs nothing of the workspace.
   model: () => node("tools/model/main.mjs"),
-  emulate: () => node("tools/emulation/main.mjs"),
+  emulate: () => {
+    // The kernels alone need nothing of the workspace.
+    if (args[0] === "addon") prepare(`${install} && ${turbo("build")}`);
+    node("tools/emulation/main.mjs");
+  },
   "gpu:bundle": () => {
     withPnpm(`${install} && ${turbo("build")}`);
     run(process.execPath, ["tools/build-native.mjs"], "build:native");

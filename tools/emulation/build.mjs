@@ -1,7 +1,9 @@
-// Builds a test program of kernels/ for the CPU, over the emulated runtime.
+// Builds the library for the CPU, over the emulated runtime, and what stands on it.
 import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { createRequire } from "node:module";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { each } from "../model/pool.mjs";
 import { translate } from "./translate.mjs";
@@ -9,7 +11,16 @@ import { translate } from "./translate.mjs";
 const kernels = fileURLToPath(new URL("../../kernels", import.meta.url));
 const own = fileURLToPath(new URL("src", import.meta.url));
 
-const FLAGS = "-std=c++17 -O2 -w -fno-strict-aliasing -ffp-contract=off".split(" ");
+const addon = fileURLToPath(new URL("../../packages/cuda", import.meta.url));
+
+const FLAGS = "-std=c++17 -O2 -w -fPIC -fno-strict-aliasing -ffp-contract=off".split(" ");
+const DEVICE = ["-x", "c++", "-include", "intrinsics.hpp"];
+const LIBRARIES = ["-lboost_context", "-lpthread"];
+
+function flagsOf(directory, headers) {
+  const copied = ["include", "src", "src/host"].map((folder) => join(directory, "kernels", folder));
+  return [...FLAGS, ...[...copied, own, ...headers].map((path) => `-I${path}`)];
+}
 
 function compile(argv) {
   return new Promise((done, refuse) => {
@@ -56,39 +67,88 @@ async function copyTest(program, to) {
 const sourcesIn = async (folder, pattern) =>
   (await readdir(folder)).filter((name) => pattern.test(name)).map((name) => join(folder, name));
 
+/** What lies in a folder of sources, and how it is compiled. */
+async function stampOf(folders, flags) {
+  const hash = createHash("sha256").update(flags.join(" "));
+  for (const folder of folders) {
+    for (const entry of await readdir(folder, { withFileTypes: true, recursive: true })) {
+      if (entry.isFile())
+        hash.update(entry.name).update(await readFile(join(entry.parentPath ?? entry.path, entry.name)));
+    }
+  }
+  return hash.digest("hex");
+}
+
 /**
- * Builds `program`, the name of a test in kernels/test, in `directory`; resolves to its path. `change(text, name)` may
- * change the kernels, if all was built there before without it.
+ * Builds the library over the emulated runtime, in `directory`, unless that is done; resolves to its objects. With
+ * `change(text, name)`, kernels that are changed, next to the rest of what was built in `base`.
  */
-export async function build(program, directory, { headers, jobs, change }) {
+async function buildLibrary(directory, { headers, jobs, change, base = directory }) {
   const copy = join(directory, "kernels");
   await rm(copy, { recursive: true, force: true });
   for (const folder of ["include", "src"]) {
     await copySources(join(kernels, folder), join(copy, folder), change ?? ((text) => text));
   }
-  await copyTest(program, join(copy, "test"));
-  const include = [join(copy, "include"), join(copy, "src"), join(copy, "src/host"), own, ...headers];
   const device = await sourcesIn(join(copy, "src"), /\.cu$/);
-  const others = [
-    join(copy, "test", `${program}.cu`),
+  const host = [
     ...(await sourcesIn(join(copy, "src"), /\.cpp$/)),
     ...(await sourcesIn(join(copy, "src/host"), /\.cpp$/)),
     ...(await sourcesIn(own, /\.cpp$/)),
   ];
-  const flags = [...FLAGS, ...include.map((path) => `-I${path}`)];
-  const objectOf = (source) => join(directory, `${basename(source)}.o`);
-  await each(change ? device : [...device, ...others], jobs, (source) => {
-    const language = source.endsWith(".cu") ? ["-x", "c++", "-include", "intrinsics.hpp"] : [];
-    return compile([...flags, ...language, "-c", source, "-o", objectOf(source)]);
-  });
+  const flags = flagsOf(directory, headers);
+  const objectOf = (source, folder = directory) => join(folder, `${basename(source)}.o`);
+  const objects = [...device.map((s) => objectOf(s)), ...host.map((s) => objectOf(s, base))];
+  const stamp = await stampOf([copy, own], flags);
+  const stampFile = join(directory, "stamp");
+  if ((await readFile(stampFile, "utf8").catch(() => "")) === stamp) return objects;
+  await rm(stampFile, { force: true });
+  await each(base === directory ? [...device, ...host] : device, jobs, (source) =>
+    compile([...flags, ...(source.endsWith(".cu") ? DEVICE : []), "-c", source, "-o", objectOf(source)]),
+  );
+  await writeFile(stampFile, stamp);
+  return objects;
+}
+
+/** Builds the library, and over it `program`, the name of a test in kernels/test; resolves to the program's path. */
+export async function buildTest(program, directory, options) {
+  const objects = await buildLibrary(directory, options);
+  const test = join(directory, "kernels/test");
+  await copyTest(program, test);
   const binary = join(directory, program);
   await compile([
-    ...device.map(objectOf),
-    ...others.map(objectOf),
+    ...[...flagsOf(directory, options.headers), ...DEVICE, join(test, `${program}.cu`)],
+    ...["-x", "none", ...objects, "-o", binary, ...LIBRARIES],
+  ]);
+  return binary;
+}
+
+/** Builds the library, and over it the addon of packages/cuda; resolves to its path. */
+export async function buildAddon(directory, options) {
+  const objects = await buildLibrary(directory, options);
+  const require = createRequire(join(addon, "package.json"));
+  const include = [
+    dirname(require.resolve("node-addon-api/napi.h")),
+    require("node-api-headers").include_dir,
+  ];
+  const flags = [
+    ...[...flagsOf(directory, options.headers), ...include.map((path) => `-I${path}`), "-std=c++20"],
+    ...["NAPI_VERSION=9", "NAPI_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"].map(
+      (d) => `-D${d}`,
+    ),
+    `-DMOE_A2A_PACKAGE_VERSION="${require("./package.json").version}"`,
+  ];
+  const sources = await sourcesIn(join(addon, "native"), /\.cpp$/);
+  const objectOf = (source) => join(directory, `addon_${basename(source)}.o`);
+  await each(sources, options.jobs, (source) => compile([...flags, "-c", source, "-o", objectOf(source)]));
+  const binary = join(directory, "moe_a2a.node");
+  await compile([
+    "-shared",
+    ...sources.map(objectOf),
+    ...objects,
     "-o",
     binary,
-    "-lboost_context",
-    "-lpthread",
+    ...LIBRARIES,
+    "-Wl,-z,nodelete",
   ]);
   return binary;
 }

@@ -1,24 +1,26 @@
 // Runs the kernels on the CPU in random worlds, byte for byte against the tests' own reference.
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { once } from "node:events";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { each } from "../model/pool.mjs";
 import { findNvcc } from "../nvcc.mjs";
-import { build } from "./build.mjs";
+import { buildAddon, buildTest } from "./build.mjs";
 import { mutants } from "./mutants.mjs";
 import { worldOf } from "./worlds.mjs";
 
 const usage = `npm run emulate -- [options]
+npm run emulate -- addon <script> [arguments]
+  runs a Node program, in which @moe-a2a/cuda finds emulated GPUs
   --worlds <n>     how many, default 100
   --seed <n>       of the first, default 1; the others follow
   --mutants        also kernels with a mistake, each of which has to be found
-  --keep <folder>  builds there, and leaves the program
   --jobs <n>       at a time, default 2
   --help`;
 
-const { REQUIRE_CUDA } = process.env;
+const { NODE_OPTIONS = "", REQUIRE_CUDA } = process.env;
+const directory = fileURLToPath(new URL("build", import.meta.url));
 
 /** Of one world, which takes a fraction of a second. */
 const TIMEOUT_MS = 120_000;
@@ -67,64 +69,86 @@ async function failuresOf(program, seeds, jobs, enough = Number.POSITIVE_INFINIT
   return failures;
 }
 
+const seconds = (from, to) => ((to - from) / 1000).toFixed(0);
+
+/** Random worlds, and kernels with a mistake. */
+async function playWorlds(values, options) {
+  const first = Number.parseInt(values.seed, 10);
+  const seeds = Array.from({ length: Number.parseInt(values.worlds, 10) }, (_, i) => first + i);
+  const wrong = [];
+  const started = performance.now();
+  const program = await buildTest("rounds_test", directory, options);
+  const built = performance.now();
+  const failures = await failuresOf(program, seeds, options.jobs);
+  for (const { world, said } of failures) {
+    console.error(`${commandOf(world)}\n${said.split("\n").slice(0, 12).join("\n")}\n`);
+    wrong.push(commandOf(world));
+  }
+  console.log(
+    `${seeds.length - failures.length} of ${seeds.length} worlds are as they have to be ` +
+      `(built in ${seconds(started, built)} s, run in ${seconds(built, performance.now())} s)`,
+  );
+  for (const { name, what, change } of values.mutants ? mutants : []) {
+    const mutant = await buildTest("rounds_test", join(directory, "mutant"), {
+      ...options,
+      change,
+      base: directory,
+    });
+    const [found] = await failuresOf(mutant, seeds, options.jobs, 1);
+    console.log(`${name} (${what}): ${found ? `found by seed ${found.seed}` : "NOT FOUND"}`);
+    if (!found) wrong.push(name);
+  }
+  return wrong.length === 0 ? 0 : 1;
+}
+
+/** A program with the addon over emulated GPUs, which work by themselves and by the clock on the wall. */
+async function runWithAddon([script, ...args], options) {
+  const EMULATED_ADDON = await buildAddon(directory, options);
+  const hook = fileURLToPath(new URL("use-addon.cjs", import.meta.url));
+  const env = {
+    ...process.env,
+    EMULATED_ADDON,
+    EMULATION_ALONE: "1",
+    NODE_OPTIONS: `${NODE_OPTIONS} --require ${JSON.stringify(hook)}`,
+  };
+  const child = spawn(process.execPath, [script, ...args], { env, stdio: "inherit" });
+  const [code, signal] = await once(child, "close");
+  if (signal) console.error(`${script} was ended by ${signal}`);
+  return code ?? 1;
+}
+
 async function main() {
+  const [first, ...program] = process.argv.slice(2);
   const { values } = parseArgs({
+    args: first === "addon" ? [] : process.argv.slice(2),
     options: {
       worlds: { type: "string", default: "100" },
       seed: { type: "string", default: "1" },
       mutants: { type: "boolean", default: false },
-      keep: { type: "string" },
       jobs: { type: "string", default: "2" },
       help: { type: "boolean", default: false },
     },
   });
-  if (values.help) {
+  if (values.help || (first === "addon" && program.length === 0)) {
     console.log(usage);
-    return 0;
+    return values.help ? 0 : 2;
   }
   const nvcc = findNvcc();
   if (!nvcc) {
     console.error("The kernels are not emulated: there is no CUDA toolkit, whose headers they need.");
     return REQUIRE_CUDA === "1" ? 1 : 0;
   }
-  const jobs = Math.max(1, Number.parseInt(values.jobs, 10) || 1);
-  const first = Number.parseInt(values.seed, 10);
-  const seeds = Array.from({ length: Number.parseInt(values.worlds, 10) }, (_, i) => first + i);
-  const directory = values.keep ?? (await mkdtemp(join(tmpdir(), "moe-a2a-emulation-")));
-  const headers = headersOf(nvcc);
-  const wrong = [];
+  const options = { headers: headersOf(nvcc), jobs: Math.max(1, Number.parseInt(values.jobs, 10) || 1) };
   try {
-    const started = performance.now();
-    const program = await build("rounds_test", directory, { headers, jobs });
-    const built = performance.now();
-    const failures = await failuresOf(program, seeds, jobs);
-    for (const { world, said } of failures) {
-      console.error(`${commandOf(world)}\n${said.split("\n").slice(0, 12).join("\n")}\n`);
-      wrong.push(commandOf(world));
-    }
-    const seconds = (from, to) => ((to - from) / 1000).toFixed(0);
-    console.log(
-      `${seeds.length - failures.length} of ${seeds.length} worlds are as they have to be ` +
-        `(built in ${seconds(started, built)} s, run in ${seconds(built, performance.now())} s)`,
-    );
-    for (const { name, what, change } of values.mutants ? mutants : []) {
-      const mutant = await build("rounds_test", directory, { headers, jobs, change });
-      const [found] = await failuresOf(mutant, seeds, jobs, 1);
-      console.log(`${name} (${what}): ${found ? `found by seed ${found.seed}` : "NOT FOUND"}`);
-      if (!found) wrong.push(name);
-    }
+    return first === "addon" ? await runWithAddon(program, options) : await playWorlds(values, options);
   } catch (error) {
-    const isMissing = /ENOENT|boost\/context|lboost_context/.test(error.message);
-    if (!isMissing) throw error;
+    if (!/ENOENT|boost\/context|lboost_context/.test(error.message)) throw error;
     console.error(error.message);
     console.error(
       "The emulation needs g++ and Boost.Context. On Debian: apt-get install g++ libboost-context-dev",
     );
     return 1;
-  } finally {
-    if (!values.keep) await rm(directory, { recursive: true, force: true });
   }
-  return wrong.length === 0 ? 0 : 1;
 }
 
 process.exitCode = await main();

@@ -1,9 +1,11 @@
 #include "device.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
+#include <mutex>
 #include <set>
 #include <thread>
 
@@ -13,6 +15,20 @@ namespace {
 int numberFrom(const char *name, int otherwise) {
   const char *value = std::getenv(name);
   return value ? std::atoi(value) : otherwise;
+}
+
+std::recursive_mutex devicesLock;
+std::atomic<int> waitingCalls{0};
+
+// Some steps of the devices, unless a call of the host waits for its turn; true where anything happened. `isDone` is
+// asked in between.
+bool step();
+bool workAWhile(const std::function<bool()> &isDone) {
+  while (waitingCalls > 0) std::this_thread::yield();
+  const std::lock_guard<std::recursive_mutex> lock(devicesLock);
+  bool moved = false;
+  for (int i = 0; i < 32 && !isDone(); i++) moved |= step();
+  return moved;
 }
 
 struct Resident {
@@ -105,12 +121,27 @@ int &currentDevice() {
   thread_local int device = 0;
   return device;
 }
-std::recursive_mutex &hostLock() {
-  static std::recursive_mutex lock;
-  return lock;
+HostCall::HostCall() {
+  waitingCalls++;
+  devicesLock.lock();
+  waitingCalls--;
+}
+HostCall::~HostCall() { devicesLock.unlock(); }
+
+// Devices work also while no host thread waits for them.
+void workAlone() {
+  std::thread([] {
+    while (true) {
+      const bool moved = workAWhile([] { return false; });
+      if (moved) std::this_thread::yield();
+      else std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+  }).detach();
 }
 
 Stream *makeStream(int device) {
+  static std::once_flag once;
+  if (std::getenv("EMULATION_ALONE")) std::call_once(once, workAlone);
   auto *stream = new Stream;
   stream->device = device;
   streams.insert(stream);
@@ -119,6 +150,7 @@ Stream *makeStream(int device) {
 
 void freeStream(Stream *stream) {
   runUntil([&] { return stream->works.empty(); }, "cudaStreamDestroy");
+  const HostCall call;
   streams.erase(stream);
   delete stream;
 }
@@ -137,15 +169,11 @@ void runSlice() { step(); }
 
 void runUntil(const std::function<bool()> &isDone, const char *what) {
   auto last = std::chrono::steady_clock::now();
+  bool done = false;
   while (true) {
-    {
-      const std::lock_guard<std::recursive_mutex> lock(hostLock());
-      for (int i = 0; i < 32; i++) {
-        for (Stream *stream : streams) advance(*stream);
-        if (isDone()) return;
-        if (step()) last = std::chrono::steady_clock::now();
-      }
-    }
+    const bool moved = workAWhile([&] { return done = isDone(); });
+    if (done) return;
+    if (moved) last = std::chrono::steady_clock::now();
     if (std::chrono::steady_clock::now() - last > std::chrono::seconds(kPatienceSeconds))
       report(std::string(what) + " waits in vain");
     std::this_thread::yield();

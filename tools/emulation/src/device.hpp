@@ -6,7 +6,6 @@
 #include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -40,7 +39,15 @@ int deviceCount();
 int smCount();
 // The calling host thread's.
 int &currentDevice();
-std::recursive_mutex &hostLock();
+
+// Holds the devices still for a call of the host, ahead of their own next steps.
+class HostCall {
+ public:
+  HostCall();
+  ~HostCall();
+  HostCall(const HostCall &) = delete;
+  HostCall &operator=(const HostCall &) = delete;
+};
 
 Stream *makeStream(int device);
 void freeStream(Stream *stream);

@@ -23,7 +23,7 @@ cudaError_t done(cudaError_t error = cudaSuccess) {
 }
 
 Stream *streamOf(cudaStream_t stream) {
-  static std::map<int, Stream *> legacy;
+  static std::map<int, Stream *> legacy;  // by device; within calls of the host alone
   if (stream) return reinterpret_cast<Stream *>(stream);
   Stream *&found = legacy[currentDevice()];
   if (!found) found = makeStream(currentDevice());
@@ -39,7 +39,7 @@ const Allocation *find(const void *p) {
 }
 
 cudaError_t allocate(void **p, size_t bytes, int device) {
-  const std::lock_guard<std::recursive_mutex> lock(hostLock());
+  const HostCall call;
   void *memory = std::aligned_alloc(4096, (bytes + 8191) / 4096 * 4096);
   // Nobody may rely on what lies in new memory.
   if (bytes < (64u << 20)) std::memset(memory, 0xa5, bytes);
@@ -50,7 +50,7 @@ cudaError_t allocate(void **p, size_t bytes, int device) {
 
 cudaError_t release(void *p) {
   if (!p) return done();
-  const std::lock_guard<std::recursive_mutex> lock(hostLock());
+  const HostCall call;
   if (allocations.erase(reinterpret_cast<uintptr_t>(p)) == 0) return done(cudaErrorInvalidValue);
   std::free(p);
   return done();
@@ -63,9 +63,14 @@ std::unique_ptr<Work> actionOf(std::function<bool()> action) {
 }
 
 cudaError_t act(cudaStream_t stream, std::function<bool()> action) {
-  const std::lock_guard<std::recursive_mutex> lock(hostLock());
+  const HostCall call;
   enqueue(streamOf(stream), [action] { return actionOf(action); });
   return done();
+}
+
+Stream *legacyStream() {
+  const HostCall call;
+  return streamOf(nullptr);
 }
 
 cudaError_t finish(Stream *stream) {
@@ -121,7 +126,7 @@ cudaError_t cudaFreeHost(void *p) { return release(p); }
 cudaError_t cudaHostGetDevicePointer(void **device, void *host, unsigned) { return *device = host, done(); }
 cudaError_t cudaMemGetInfo(size_t *free, size_t *total) { return *total = size_t{8} << 30, *free = *total / 2, done(); }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes, const void *p) {
-  const std::lock_guard<std::recursive_mutex> lock(hostLock());
+  const HostCall call;
   *attributes = {};
   const Allocation *found = find(p);
   if (!found) return done();
@@ -156,7 +161,7 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *, void **found, unsigne
 }
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
-  const std::lock_guard<std::recursive_mutex> lock(hostLock());
+  const HostCall call;
   if (find(from)) {
     return act(stream, [=] { return std::memcpy(to, from, bytes), true; });
   }
@@ -167,7 +172,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
 }
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind) {
   cudaMemcpyAsync(to, from, bytes, kind, nullptr);
-  return finish(streamOf(nullptr));
+  return finish(legacyStream());
 }
 cudaError_t cudaMemcpy2DAsync(void *to, size_t toPitch, const void *from, size_t fromPitch, size_t width, size_t height,
                               cudaMemcpyKind kind, cudaStream_t stream) {
@@ -182,11 +187,11 @@ cudaError_t cudaMemsetAsync(void *to, int byte, size_t bytes, cudaStream_t strea
 }
 cudaError_t cudaMemset(void *to, int byte, size_t bytes) {
   cudaMemsetAsync(to, byte, bytes, nullptr);
-  return finish(streamOf(nullptr));
+  return finish(legacyStream());
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
-  const std::lock_guard<std::recursive_mutex> lock(hostLock());
+  const HostCall call;
   *stream = reinterpret_cast<cudaStream_t>(makeStream(currentDevice()));
   return done();
 }
@@ -199,19 +204,23 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return finish(streamOf(stream)); }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  const HostCall call;
   const uint64_t asked = eventOf(event)->asked;
   return act(stream, [=] { return eventOf(event)->passed >= asked; });
 }
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus *status) {
+  const HostCall call;
   *status = streamOf(stream)->isCapturing ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
   return done();
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  const HostCall call;
   streamOf(stream)->isCapturing = true;
   streamOf(stream)->captured.clear();
   return done();
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
+  const HostCall call;
   Stream *s = streamOf(stream);
   s->isCapturing = false;
   *graph = reinterpret_cast<cudaGraph_t>(new auto(s->captured));
@@ -230,7 +239,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
   return done();
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
-  const std::lock_guard<std::recursive_mutex> lock(hostLock());
+  const HostCall call;
   for (const auto &make : *reinterpret_cast<Graph *>(graph)) enqueue(streamOf(stream), make);
   return done();
 }
@@ -245,7 +254,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return done();
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  const std::lock_guard<std::recursive_mutex> lock(hostLock());
+  const HostCall call;
   const uint64_t number = ++eventOf(event)->asked;
   return act(stream, [=] {
     eventOf(event)->passed = number;
@@ -254,7 +263,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   });
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-  const std::lock_guard<std::recursive_mutex> lock(hostLock());
+  const HostCall call;
   if (eventOf(event)->passed < eventOf(event)->asked) runSlice();
   return eventOf(event)->passed < eventOf(event)->asked ? done(cudaErrorNotReady) : done();
 }
@@ -278,7 +287,7 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const voi
   return done();
 }
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *function, void **arguments) {
-  const std::lock_guard<std::recursive_mutex> lock(hostLock());
+  const HostCall call;
   const Callable *found = findKernel(function);
   if (!found) return done(cudaErrorInvalidDeviceFunction);
   bool isProgrammatic = false;
@@ -296,7 +305,7 @@ namespace emulation {
 
 void enqueueKernel(const char *name, std::function<void()> body, dim3 grid, dim3 block, int cost, bool isProgrammatic,
                    cudaStream_t stream) {
-  const std::lock_guard<std::recursive_mutex> lock(hostLock());
+  const HostCall call;
   enqueue(streamOf(stream), [=] {
     auto work = std::make_unique<Work>();
     work->kernel = std::make_unique<Kernel>();

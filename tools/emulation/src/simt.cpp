@@ -1,6 +1,7 @@
 #include "simt.hpp"
 
 #include <boost/context/detail/fcontext.hpp>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -108,7 +109,12 @@ void advanceTime() {
   if (++quiet > kQuietSteps) nanoseconds += 50'000;
 }
 
-uint64_t now() { return nanoseconds++; }
+uint64_t now() {
+  // Where devices work alone, other clocks tell how long.
+  static const bool isReal = std::getenv("EMULATION_ALONE") != nullptr;
+  if (!isReal) return nanoseconds++;
+  return static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
+}
 
 void yield() {
   Thread &thread = self();
