@@ -128,13 +128,40 @@ HostCall::HostCall() {
 }
 HostCall::~HostCall() { devicesLock.unlock(); }
 
+// What streams wait for, and where blocks are.
+std::string situation() {
+  std::string text;
+  for (const Stream *stream : streams) {
+    if (stream->works.empty()) continue;
+    const Work &first = *stream->works.front();
+    text += "\n  a stream of device " + std::to_string(stream->device) + " has " +
+            std::to_string(stream->works.size()) + " things to do, first " +
+            (first.kernel ? first.kernel->name : "to wait for another stream");
+    if (first.kernel) {
+      text += ": " + std::to_string(first.kernel->issued) + " of " + std::to_string(first.kernel->blocks()) +
+              " blocks have begun, " + std::to_string(first.kernel->done) + " are done";
+    }
+  }
+  for (const Resident &resident : residents) text += "\n  " + stuckThreads(*resident.block);
+  return text;
+}
+
 // Devices work also while no host thread waits for them.
 void workAlone() {
   std::thread([] {
+    int idle = 0;
     while (true) {
       const bool moved = workAWhile([] { return false; });
-      if (moved) std::this_thread::yield();
-      else std::this_thread::sleep_for(std::chrono::microseconds(50));
+      if (moved) {
+        idle = 0;
+        std::this_thread::yield();
+      } else {
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+        if (++idle == 100000) {
+          const HostCall call;
+          std::fprintf(stderr, "emulation: idle%s\n", situation().c_str());
+        }
+      }
     }
   }).detach();
 }

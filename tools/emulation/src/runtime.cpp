@@ -1,4 +1,5 @@
 // The part of the CUDA runtime that the library and its tests call, over emulated devices.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -257,7 +258,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const HostCall call;
   const uint64_t number = ++eventOf(event)->asked;
   return act(stream, [=] {
-    eventOf(event)->passed = number;
+    eventOf(event)->passed = std::max(eventOf(event)->passed, number);
     eventOf(event)->at = now();
     return true;
   });
