@@ -74,21 +74,18 @@ function readTensor<T extends Tensor>(
   if (typeof value !== "object" || value === null) throw notATensor(context, argument, value);
   const { dtype, shape, device, data } = value as Partial<Tensor>;
   const type: unknown = device?.type;
+  const { deviceId } = context;
+  const id: unknown = deviceId === undefined ? undefined : device?.id;
   if (
     kept !== undefined &&
     dtype === kept.dtype &&
     data === kept.data &&
     type === context.device &&
-    context.deviceId === undefined &&
+    id === deviceId &&
     ((shape !== undefined && shape === kept.frozenShape) || isShape(shape, kept))
   )
     return kept;
-  return takeTensor(
-    context,
-    argument,
-    { dtype, shape, type, id: context.deviceId === undefined ? undefined : device?.id, data },
-    value,
-  );
+  return takeTensor(context, argument, { dtype, shape, type, id, data }, value);
 }
 
 /** Whether a shape, as it is read now, says what `kept` says. */
