@@ -21,6 +21,22 @@ describe("the GPU section of docs/performance.md", () => {
     expect(renderPage(markdown, report(), reference).markdown).toContain("measured nothing");
     expect(() => renderPage("# Performance", report(), reference)).toThrow("no place between");
   });
+
+  it("shows what the library chooses next to the forms that it could have chosen, where those were measured", () => {
+    const { markdown } = readPage(root);
+    const reference = { ranks: 4, storeGBs: 349, rows: [] } as never;
+    const pageOf = (...shapes: string[]) => {
+      const rows = shapes.map((shape, i) => ({ shape, tokens: 8, slots: 8, round: 10 + i }));
+      const figures = { ranks: 2, samples: 5, roundsPerGraph: 20, rows };
+      const run = report().runs[0]!;
+      const bench = { name: "bench", status: "passed", seconds: 1, figures } as never;
+      return renderPage(markdown, { ...report(), runs: [{ ...run, steps: [bench] }] }, reference).markdown;
+    };
+    expect(pageOf("deepseek", "deepseek 8 SMs")).not.toContain("Forms on the wire");
+    const page = pageOf("deepseek", "deepseek in rows", "deepseek in pushed rows");
+    expect(page).toContain("Forms on the wire");
+    expect(page).toContain("| deepseek in rows | 11.0 |");
+  });
 });
 
 describe("the model", () => {

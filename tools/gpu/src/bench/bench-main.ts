@@ -15,7 +15,7 @@ before and after.
   --samples N      per figure; default 25
   --rounds N       rounds in one graph; default 20
   --largest N      most tokens per rank; default 8192
-  --all            every factor, too: other models, fp8, other routings, fewer SMs
+  --all            every factor, too: other models, fp8, other routings, fewer SMs, forced forms on the wire
   --store-gbs N    what this machine's stores come to, for the report
   --json FILE      where figures go; default standard output`;
 

@@ -87,7 +87,12 @@ export class BenchRank {
     device: number,
     seed: number,
   ): Promise<BenchRank> {
-    const options = shape.maxSms === undefined ? { device } : { device, maxSms: shape.maxSms };
+    const { maxSms, wireForm } = shape;
+    const options = {
+      device,
+      ...(maxSms === undefined ? {} : { maxSms }),
+      ...(wireForm === undefined ? {} : { wireForm }),
+    };
     const a2a = await cudaBackend.create(config, group, options);
     const stream = createStream(device);
     const { maxTokensPerRank: largest, epSize } = config;

@@ -13,11 +13,15 @@ export interface Shape {
   readonly routing?: Routing;
   /** Most multiprocessors that a phase takes; default all. */
   readonly maxSms?: number;
+  /** How rows go, whatever the library would choose: to see whether it chooses well. */
+  readonly wireForm?: "rows" | "pushedRows";
   /** Tokens per rank that are measured. */
   readonly tokens: readonly number[];
   /** Tokens per rank at which some ranks have none, or fewer than others. */
   readonly unevenAt?: readonly number[];
 }
+
+const FORM_NAMES = { rows: "in rows", pushedRows: "in pushed rows" } as const;
 
 const deepseek = { hidden: 7168, topK: 8, experts: 256 };
 
@@ -50,6 +54,21 @@ export const factors: readonly Shape[] = [
     maxSms,
     tokens: [8, 128, 512, 4096],
   })),
+  ...(["rows", "pushedRows"] as const).flatMap((wireForm) => [
+    {
+      name: `deepseek ${FORM_NAMES[wireForm]}`,
+      ...deepseek,
+      wireForm,
+      tokens: [1, 2, 4, 8, 16, 32, 64, 128, 512, 4096],
+    },
+    {
+      name: `deepseek 16 SMs ${FORM_NAMES[wireForm]}`,
+      ...deepseek,
+      wireForm,
+      maxSms: 16,
+      tokens: [8, 128, 512, 4096],
+    },
+  ]),
 ];
 
 /** Bytes of a token's rows on their way out, by payload: hidden states, scales, ids, weights. */

@@ -36,8 +36,20 @@ function measuredIn(report: Report): { readonly name: string; readonly measured:
 const NAMES = {
   models: ["deepseek", "qwen3", "gpt-oss", "kimi-k2", "top-22", "deepseek fp8"],
   routing: ["deepseek", "deepseek zipf", "deepseek hot", "deepseek local", "deepseek remote"],
+  forms: ["deepseek", "deepseek in rows", "deepseek in pushed rows"],
+  formsOfFewSms: ["deepseek 16 SMs", "deepseek 16 SMs in rows", "deepseek 16 SMs in pushed rows"],
   sms: ["deepseek 8 SMs", "deepseek 16 SMs", "deepseek 32 SMs", "deepseek 64 SMs", "deepseek"],
 };
+
+/** What the library chooses next to what it could have chosen, where that was measured. */
+function forms(measured: Measured): string[] {
+  const isForced = (names: readonly string[]) =>
+    measured.figures.rows.some((row) => names.slice(1).includes(row.shape));
+  const tables = [NAMES.forms, NAMES.formsOfFewSms].filter(isForced).map((names) => rounds(measured, names));
+  const title =
+    "**Forms on the wire.** What the library chooses, and the same rounds with one form for all sizes.";
+  return tables.length > 0 ? [title, ...tables] : [];
+}
 
 function section(name: string, measured: Measured, reference: Reference, plot: string): string {
   const { figures, nccl } = measured;
@@ -58,6 +70,7 @@ function section(name: string, measured: Measured, reference: Reference, plot: s
     idleRanks(measured),
     "**Fewer SMs** (`maxSms`), to leave the others to experts.",
     rounds(measured, NAMES.sms),
+    ...forms(measured),
     "**Host**, to enqueue, in µs.",
     host(measured),
     "**More ranks** of one NVLink domain, by the model: what the bytes of a round take at the rate of this run's stores. Not measured.",
