@@ -10,7 +10,6 @@ import { translate } from "./translate.mjs";
 
 const kernels = fileURLToPath(new URL("../../kernels", import.meta.url));
 const own = fileURLToPath(new URL("src", import.meta.url));
-
 const addon = fileURLToPath(new URL("../../packages/cuda", import.meta.url));
 
 const FLAGS = "-std=c++17 -O2 -w -fPIC -fno-strict-aliasing -ffp-contract=off".split(" ");

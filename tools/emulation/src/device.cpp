@@ -20,9 +20,10 @@ int numberFrom(const char *name, int otherwise) {
 std::recursive_mutex devicesLock;
 std::atomic<int> waitingCalls{0};
 
+bool step();
+
 // Some steps of the devices, unless a call of the host waits for its turn; true where anything happened. `isDone` is
 // asked in between.
-bool step();
 bool workAWhile(const std::function<bool()> &isDone) {
   while (waitingCalls > 0) std::this_thread::yield();
   const std::lock_guard<std::recursive_mutex> lock(devicesLock);
@@ -44,7 +45,7 @@ std::map<const void *, Callable> &kernels() {
   static std::map<const void *, Callable> known;
   return known;
 }
-// Of the host, with nothing to do.
+// How long the host waits for devices that do nothing.
 constexpr int kPatienceSeconds = 120;
 
 // Starts blocks of a kernel as there is room, in any order of kernels, as a GPU may.
@@ -80,6 +81,24 @@ bool advance(Stream &stream) {
   return moved;
 }
 
+// What streams wait for, and where blocks are.
+std::string situation() {
+  std::string text;
+  for (const Stream *stream : streams) {
+    if (stream->works.empty()) continue;
+    const Work &first = *stream->works.front();
+    text += "\n  a stream of device " + std::to_string(stream->device) + " has " +
+            std::to_string(stream->works.size()) + " things to do, first " +
+            (first.kernel ? first.kernel->name : "to wait for another stream");
+    if (first.kernel) {
+      text += ": " + std::to_string(first.kernel->issued) + " of " + std::to_string(first.kernel->blocks()) +
+              " blocks have begun, " + std::to_string(first.kernel->done) + " are done";
+    }
+  }
+  for (const Resident &resident : residents) text += "\n  " + stuckThreads(*resident.block);
+  return text;
+}
+
 bool step() {
   bool moved = false;
   for (Stream *stream : streams) moved |= advance(*stream);
@@ -103,47 +122,7 @@ bool step() {
     wakeInTurn(*resident.block);
     if (!resident.block->ready.empty()) return true;
   }
-  for (const Resident &resident : residents) std::fprintf(stderr, "%s\n", stuckThreads(*resident.block).c_str());
-  report("no thread can go on");
-}
-
-}  // namespace
-
-int deviceCount() {
-  static const int count = numberFrom("EMULATION_DEVICES", 4);
-  return count;
-}
-int smCount() {
-  static const int count = numberFrom("EMULATION_SMS", 4);
-  return count;
-}
-int &currentDevice() {
-  thread_local int device = 0;
-  return device;
-}
-HostCall::HostCall() {
-  waitingCalls++;
-  devicesLock.lock();
-  waitingCalls--;
-}
-HostCall::~HostCall() { devicesLock.unlock(); }
-
-// What streams wait for, and where blocks are.
-std::string situation() {
-  std::string text;
-  for (const Stream *stream : streams) {
-    if (stream->works.empty()) continue;
-    const Work &first = *stream->works.front();
-    text += "\n  a stream of device " + std::to_string(stream->device) + " has " +
-            std::to_string(stream->works.size()) + " things to do, first " +
-            (first.kernel ? first.kernel->name : "to wait for another stream");
-    if (first.kernel) {
-      text += ": " + std::to_string(first.kernel->issued) + " of " + std::to_string(first.kernel->blocks()) +
-              " blocks have begun, " + std::to_string(first.kernel->done) + " are done";
-    }
-  }
-  for (const Resident &resident : residents) text += "\n  " + stuckThreads(*resident.block);
-  return text;
+  report("no thread can go on" + situation());
 }
 
 // Devices work also while no host thread waits for them.
@@ -165,6 +144,28 @@ void workAlone() {
     }
   }).detach();
 }
+
+}  // namespace
+
+int deviceCount() {
+  static const int count = numberFrom("EMULATION_DEVICES", 4);
+  return count;
+}
+int smCount() {
+  static const int count = numberFrom("EMULATION_SMS", 4);
+  return count;
+}
+int &currentDevice() {
+  thread_local int device = 0;
+  return device;
+}
+
+HostCall::HostCall() {
+  waitingCalls++;
+  devicesLock.lock();
+  waitingCalls--;
+}
+HostCall::~HostCall() { devicesLock.unlock(); }
 
 Stream *makeStream(int device) {
   static std::once_flag once;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <type_traits>
 
 #include "device.hpp"
@@ -88,46 +89,35 @@ inline unsigned __ballot_sync(unsigned, int value) {
     return mask;
   }));
 }
-inline int __all_sync(unsigned, int value) {
-  return static_cast<int>(emulation::meet(emulation::Meeting::kAll, value != 0, [](const uint64_t *all, int) {
-    uint64_t sum = 1;
-    for (int i = 0; i < 32; i++) sum &= all[i];
+// What all lanes' values come to, one after the other.
+template <typename Fold>
+uint64_t foldLanes(emulation::Meeting meeting, uint64_t value, Fold fold) {
+  return emulation::meet(meeting, value, [&](const uint64_t *all, int) {
+    uint64_t sum = all[0];
+    for (int i = 1; i < 32; i++) sum = fold(sum, all[i]);
     return sum;
-  }));
+  });
+}
+inline int __all_sync(unsigned, int value) {
+  return static_cast<int>(foldLanes(emulation::Meeting::kAll, value != 0, std::bit_and<uint64_t>()));
 }
 inline int __any_sync(unsigned, int value) {
-  return static_cast<int>(emulation::meet(emulation::Meeting::kAny, value != 0, [](const uint64_t *all, int) {
-    uint64_t sum = 0;
-    for (int i = 0; i < 32; i++) sum |= all[i];
-    return sum;
-  }));
+  return static_cast<int>(foldLanes(emulation::Meeting::kAny, value != 0, std::bit_or<uint64_t>()));
 }
 template <typename T>
 T __reduce_add_sync(unsigned, T value) {
-  return static_cast<T>(
-      emulation::meet(emulation::Meeting::kReduceAdd, emulation::bitsOf(value), [](const uint64_t *all, int) {
-        uint64_t sum = 0;
-        for (int i = 0; i < 32; i++) sum += all[i];
-        return sum;
-      }));
+  return static_cast<T>(foldLanes(emulation::Meeting::kReduceAdd, emulation::bitsOf(value), std::plus<uint64_t>()));
 }
 template <typename T>
 T __reduce_or_sync(unsigned, T value) {
-  return static_cast<T>(
-      emulation::meet(emulation::Meeting::kReduceOr, emulation::bitsOf(value), [](const uint64_t *all, int) {
-        uint64_t sum = 0;
-        for (int i = 0; i < 32; i++) sum |= all[i];
-        return sum;
-      }));
+  return static_cast<T>(foldLanes(emulation::Meeting::kReduceOr, emulation::bitsOf(value), std::bit_or<uint64_t>()));
 }
 template <typename T>
 T __reduce_max_sync(unsigned, T value) {
-  return static_cast<T>(
-      emulation::meet(emulation::Meeting::kReduceMax, emulation::bitsOf(value), [](const uint64_t *all, int) {
-        T most = static_cast<T>(all[0]);
-        for (int i = 1; i < 32; i++) most = std::max(most, static_cast<T>(all[i]));
-        return emulation::bitsOf(most);
-      }));
+  const auto larger = [](uint64_t a, uint64_t b) {
+    return emulation::bitsOf(std::max(static_cast<T>(a), static_cast<T>(b)));
+  };
+  return static_cast<T>(foldLanes(emulation::Meeting::kReduceMax, emulation::bitsOf(value), larger));
 }
 template <typename T>
 unsigned __match_any_sync(unsigned, T value) {
