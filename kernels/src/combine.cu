@@ -103,14 +103,14 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineDirectly(const 
   const int rows = min(p.tokensPerTile, static_cast<int>(p.rows - start));
   prepareMessage(p, sh.wait.said);
   warmUp(p);
-  awaitTurn(p.phase, block);
+  State state = awaitTurn(p.phase, MOE_A2A_COMBINE, block);
   // Any block may turn out to be the one that publishes.
   const bool publishes = threadIdx.x >= kThreads - 32;
   if (publishes) fenceSys();
   KeptEntry ahead;
   const bool looksAhead = static_cast<int>(threadIdx.x) < rows * p.phase.maxTargets;
   if (looksAhead) ahead.load(p, start, threadIdx.x);
-  beginPhase<true>(p.phase, MOE_A2A_COMBINE, &laneState(p.phase)->numTokens, 0, block);
+  beginPhase<true>(p.phase, MOE_A2A_COMBINE, state, block);
   MOE_A2A_MARK(2);
   // The first to have begun publishes, whatever its number; the others may wait then.
   if (block.ticket == 0 && publishes && !block.blocked) publishAtOnce(p, block);
@@ -133,10 +133,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineKernel(const __
   LaneState *lane = laneState(p.phase);
   prepareMessage(p, sh.wait.said);
   warmUp(p);
-  awaitTurn(p.phase, block);
+  State state = awaitTurn(p.phase, MOE_A2A_COMBINE, block);
   const bool publishes = threadIdx.x >= kThreads - 32;
   if (publishes && p.copyTickets == 0) fenceSys();
-  beginPhase<true>(p.phase, MOE_A2A_COMBINE, &lane->numTokens, 0, block);
+  beginPhase<true>(p.phase, MOE_A2A_COMBINE, state, block);
   MOE_A2A_MARK(2);
   const int tokens = min(max(block.numTokens, 0), p.rows);
   const uint32_t copies = p.copyTickets;

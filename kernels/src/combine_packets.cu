@@ -173,7 +173,7 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
   const bool findsFirst = findsEntry && firstSum < p.rows * splits;
   const int firstToken = firstSum / splits;
 
-  awaitTurn(phase, block);
+  State state = awaitTurn(phase, MOE_A2A_COMBINE, block);
   // Asked for before anything is known of the round: a result, which may turn out not to be one, and entries.
   if (looksAhead) outgoing.load(p);
   outgoing.count(p);
@@ -182,7 +182,7 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
     entry.load(p, firstToken, entryThread);
     findPackets(p, sh, entry);
   }
-  beginPhase<false>(phase, MOE_A2A_COMBINE, &laneState(phase)->numTokens, 0, block);
+  beginPhase<false>(phase, MOE_A2A_COMBINE, state, block);
   MOE_A2A_MARK(2);
   const int tokens = min(max(block.numTokens, 0), p.rows);
   const Vigil<kCombinePackets> vigil(phase, block, MOE_A2A_COMBINE, phase.at.combine_headers, kCombineHeaderBytes);
@@ -246,9 +246,8 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
     if (piece == pieces) patience = kForEver;
   }
   if (blockIdx.x == 0 && thread == kKeeper) {
-    LaneState *lane = laneState(phase);
-    if (waited == kArrived) storeRelaxedSys(&lane->completed, phaseNumber(block.round, MOE_A2A_COMBINE));
-    startNextRound(lane, block);
+    endTogether(phase, block, MOE_A2A_COMBINE, waited == kArrived, block.numTokens);
+    startNextRound(laneState(phase), block);
   }
   // All that was read lies in this rank's own memory: a reset that left it out let nobody overwrite that.
   if (leaveTogether(phase, block, MOE_A2A_COMBINE, waited != kArrived, tokens > 0)) spoil(p, tokens);

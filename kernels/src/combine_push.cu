@@ -161,8 +161,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineByPush(const __
   LaneState *lane = laneState(p.phase);
   prepareMessage(p, sh.wait.said);
   warmUp(p);
-  awaitTurn(p.phase, block);
-  beginPhase<true>(p.phase, MOE_A2A_COMBINE, &lane->numTokens, 0, block);
+  State state = awaitTurn(p.phase, MOE_A2A_COMBINE, block);
+  beginPhase<true>(p.phase, MOE_A2A_COMBINE, state, block);
   MOE_A2A_MARK(2);
   const int tokens = min(max(block.numTokens, 0), p.rows), laneId = threadIdx.x & 31;
   const uint32_t senders = p.push.senders, first = block.ticket;

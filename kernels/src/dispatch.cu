@@ -93,7 +93,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchDirectly(const
   warmUp(p);
   listOwners(p, sh.tile);
   __syncthreads();
-  awaitTurn(p.phase, sh.block);
+  State state = awaitTurn(p.phase, MOE_A2A_DISPATCH, sh.block);
+  if (threadIdx.x < 32) state.askForTokens(p.tokenCount, p.numTokens);
   // Whatever can be known of the tokens is asked for before anything is known of the round, how many of them count
   // included.
   const Piece piece(p, blockIdx.x, p.numTokens);
@@ -104,7 +105,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchDirectly(const
     piece.load(p, rows);
     lookAtAll(p, sh.tile);
   }
-  beginPhase<false>(p.phase, MOE_A2A_DISPATCH, p.tokenCount, p.numTokens, sh.block);
+  beginPhase<false>(p.phase, MOE_A2A_DISPATCH, state, sh.block);
   MOE_A2A_MARK(2);
   const bool failed = sh.block.blocked;
   const bool badCount = isBadCount(p, sh.block);
@@ -135,9 +136,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchKernel(const _
   warmUp(p);
   listOwners(p, sh.tile);
   __syncthreads();
-  awaitTurn(p.phase, block);
+  State state = awaitTurn(p.phase, MOE_A2A_DISPATCH, block);
+  if (threadIdx.x < 32) state.askForTokens(p.tokenCount, p.numTokens);
   if (!p.scan) lookAtAll(p, sh.tile);
-  beginPhase<true>(p.phase, MOE_A2A_DISPATCH, p.tokenCount, p.numTokens, block);
+  beginPhase<true>(p.phase, MOE_A2A_DISPATCH, state, block);
   MOE_A2A_MARK(2);
   LaneState *lane = laneState(p.phase);
 

@@ -114,14 +114,15 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
   __syncthreads();
   const ShortMessage message(p, sh.wait.said);
 
-  awaitTurn(phase, block);
+  State state = awaitTurn(phase, MOE_A2A_DISPATCH, block);
+  if (thread < 32) state.askForTokens(p.tokenCount, p.numTokens);
   // Asked for before anything is known of the round.
   if (looksAhead) outgoing.load();
   if (entryToken < p.numTokens) lookAtEntry(p, sh.tile, entryToken, entryK);
   for (int i = firstEntry + kThreads; i < p.numTokens * phase.topK; i += kThreads) {
     lookAtEntry(p, sh.tile, i / phase.topK, i % phase.topK);
   }
-  beginPhase<false>(phase, MOE_A2A_DISPATCH, p.tokenCount, p.numTokens, block);
+  beginPhase<false>(phase, MOE_A2A_DISPATCH, state, block);
   MOE_A2A_MARK(2);
   const bool badCount = isBadCount(p, block);
   const int tokens = badCount ? 0 : block.numTokens;
@@ -189,8 +190,7 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
     if (piece == pieces) patience = kForEver;
   }
   if (blockIdx.x == 0 && thread == kKeeper) {
-    laneState(phase)->numTokens = badCount ? p.numTokens : tokens;
-    if (waited == kArrived) storeRelaxedSys(&laneState(phase)->completed, phaseNumber(block.round, MOE_A2A_DISPATCH));
+    endTogether(phase, block, MOE_A2A_DISPATCH, waited == kArrived, badCount ? p.numTokens : tokens);
   }
   MOE_A2A_MARK(8);
   if (leaveTogether(phase, block, MOE_A2A_DISPATCH, waited != kArrived, true)) spoil(p, sh);

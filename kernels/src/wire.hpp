@@ -1,6 +1,7 @@
 // What lies in windows and in a rank's state: read and written by kernels and by the host. See docs/protocol.md.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "layout.hpp"
@@ -44,6 +45,7 @@ constexpr uint32_t kLastEra = 4095;
 MOE_A2A_BOTH constexpr uint64_t tagOf(int32_t generation, uint32_t era, uint32_t round) {
   return (static_cast<uint64_t>(static_cast<uint32_t>(generation) << 12 | era) << 32) | round;
 }
+MOE_A2A_BOTH constexpr uint32_t eraOf(uint64_t tag) { return static_cast<uint32_t>(tag >> 32) & kLastEra; }
 
 // A failure as a kernel finds it.
 struct Finding {
@@ -108,18 +110,20 @@ enum Dropped { kDroppedPadding, kDroppedInvalid, kDroppedInactive };
 
 // A phase in packets; cleared by the other phase of its lane. Its first block moves the state of the lane on when it
 // has heard from all peers, though others may have work left, or may not even have begun.
-struct Together {
+struct alignas(8) Together {
   uint32_t blocks;  // of the launch, from when the first has begun
-  uint32_t left;
+  uint32_t left;    // blocks, and those that failed in the upper half
   uint32_t round;
   uint32_t era;
 };
+constexpr uint32_t kOneLeftFailed = 1u << 16;
 
 struct LaneState {
-  uint32_t round;      // of the next dispatch, or of the combine after a dispatch
-  uint32_t era;        // grows when round numbers wrap; see tagOf()
-  uint32_t completed;  // last phase that succeeded: 2 * round + phase
-  int32_t numTokens;   // L of the last dispatch
+  // Pairs are stored and loaded whole: who sees a number sees what belongs to it.
+  alignas(8) uint32_t round;      // of the next dispatch, or of the combine after a dispatch
+  uint32_t era;                   // grows when round numbers wrap; see tagOf()
+  alignas(8) uint32_t completed;  // last phase that succeeded: 2 * round + phase
+  uint32_t tokens;                // L of the last dispatch, and kInPackets
   // Progress of the phase that runs; 0 between phases.
   uint32_t ticket;
   uint32_t phaseFailed;
@@ -133,12 +137,17 @@ struct LaneState {
   Report reports[kReports];
 };
 
+static_assert(offsetof(LaneState, era) == offsetof(LaneState, round) + 4 &&
+              offsetof(LaneState, tokens) == offsetof(LaneState, completed) + 4);
+// With `tokens`: the phase that completed last went in packets, so its blocks may not all have left; see Together.
+constexpr uint32_t kInPackets = 1u << 31;
+
 struct RankState {
-  int32_t generation;
-  int32_t failed;   // enum Failed: a kernel has found or was told a failure
-  int32_t stopped;  // enum Stop, set by the host
-  int32_t byAbort;  // 1: the failure is in `abort`, else in `finding`
-  uint64_t active;  // mask of ranks
+  alignas(8) int32_t generation;
+  int32_t failed;              // enum Failed: a kernel has found or was told a failure
+  alignas(8) int32_t stopped;  // enum Stop, set by the host
+  int32_t byAbort;             // 1: the failure is in `abort`, else in `finding`
+  uint64_t active;             // mask of ranks
   uint64_t windows[MOE_A2A_MAX_RANKS];
   Finding finding;
   AbortVerdict abort;  // as a peer told it
@@ -162,7 +171,7 @@ MOE_A2A_BOTH constexpr uint32_t phaseNumber(uint32_t round, int phase) {
 
 // The last phase that has surely succeeded, where `completed` is what the lane says, and `together` is of that phase.
 MOE_A2A_BOTH constexpr uint32_t surelyCompleted(uint32_t completed, uint32_t blocks, uint32_t left) {
-  return left < blocks ? completed - 1 : completed;
+  return left != blocks ? completed - 1 : completed;
 }
 
 }  // namespace moe_a2a

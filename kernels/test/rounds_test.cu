@@ -14,7 +14,7 @@ namespace {
 struct Options {
   int ranks = 2, experts = 16, topK = 4, capacity = 64, hidden = 64, extra = 7, stats = 3, rounds = 50, seed = 1,
       kind = 0, slotsBy = 0, splits = 0, tile = 0, blocks = 0, deviceCount = 0, time = 0, lanes = 1, tokens = -1,
-      delays = 0, wire = 0, maxSms = 0, ramp = 0;
+      delays = 0, wire = 0, maxSms = 0, ramp = 0, chained = 1;
 };
 
 struct Inputs {
@@ -68,7 +68,16 @@ void expectEqual(const void *a, const void *b, size_t bytes, const char *what, i
 
 moe_a2a_mapping mappingOf(const Options &o) { return {o.kind, o.tile, o.splits, o.blocks, o.slotsBy}; }
 
-void enqueueDispatch(World &w, const Options &o, int r, int lane, int m, int tokens, bool onDevice) {
+// One of the rounds that follow one another without the host in between, each with what the last one came to.
+struct Link {
+  int m;
+  bool isFirst;     // with slots
+  bool hasExperts;  // else what came is combined as it is
+  bool inPlace;
+};
+
+void enqueueDispatch(World &w, const Options &o, int r, int lane, int m, int tokens, bool onDevice,
+                     bool again = false) {
   RankMemory &mem = w.ranks[r];
   moe_a2a_dispatch_args d{};
   d.struct_size = sizeof(d);
@@ -78,7 +87,7 @@ void enqueueDispatch(World &w, const Options &o, int r, int lane, int m, int tok
   d.max_tokens = m;
   d.expert_ids = reinterpret_cast<uint64_t>(mem.ids);
   d.payload_count = o.extra ? 3 : 2;
-  d.payloads[0] = reinterpret_cast<uint64_t>(mem.hidden);
+  d.payloads[0] = reinterpret_cast<uint64_t>(again ? mem.output : mem.hidden);
   d.payloads[1] = reinterpret_cast<uint64_t>(mem.ids);
   d.payloads[2] = reinterpret_cast<uint64_t>(mem.extra);
   d.row_bytes[0] = o.hidden * 2;
@@ -94,24 +103,28 @@ void enqueueDispatch(World &w, const Options &o, int r, int lane, int m, int tok
 
 uint64_t alignUp(uint64_t n) { return (n + 255) / 256 * 256; }
 
-void enqueueExperts(World &w, const Options &o, int r, int lane, int m, bool inPlace) {
+void enqueueExperts(World &w, const Options &o, int r, int lane, const Link &link) {
   RankMemory &mem = w.ranks[r];
-  if (m == 0) return;
+  const int m = link.m;
+  if (m == 0 || !link.hasExperts) return;
   const auto &at = w.layout.lanes[lane];
   CHECK_CUDA(cudaSetDevice(mem.device));
-  auto *out = inPlace ? reinterpret_cast<uint16_t *>(mem.window + at.combine) : mem.offered;
+  auto *out = link.inPlace ? reinterpret_cast<uint16_t *>(mem.window + at.combine) : mem.offered;
   expertKernel<<<dim3(8, o.ranks), 128, 0, reinterpret_cast<cudaStream_t>(mem.stream)>>>(
       reinterpret_cast<const uint16_t *>(mem.window + at.recv),
       reinterpret_cast<const int32_t *>(mem.own + at.recv_counts), out, m, o.hidden, r);
   CHECK_CUDA(cudaGetLastError());
 }
 
-void enqueueCombine(World &w, const Options &o, int r, int lane, bool inPlace) {
+void enqueueCombine(World &w, const Options &o, int r, int lane, const Link &link) {
   RankMemory &mem = w.ranks[r];
+  const auto &at = w.layout.lanes[lane];
   moe_a2a_combine_args c{};
   c.struct_size = sizeof(c);
   c.lane = lane;
-  c.expert_output = inPlace ? mem.window + w.layout.lanes[lane].combine : reinterpret_cast<uint64_t>(mem.offered);
+  c.expert_output = !link.hasExperts ? mem.window + at.recv
+                    : link.inPlace   ? mem.window + at.combine
+                                     : reinterpret_cast<uint64_t>(mem.offered);
   c.hidden_size = o.hidden;
   c.dtype = c.out_dtype = MOE_A2A_BFLOAT16;
   c.output = reinterpret_cast<uint64_t>(mem.output);
@@ -134,7 +147,28 @@ std::vector<std::vector<int>> routed(const World &w, const Options &o, const Inp
   return to;
 }
 
-void verify(World &w, const Options &o, const std::vector<Inputs> &in, int m, int lane, int round) {
+// What a round comes to for a rank: [tokens, hidden].
+std::vector<uint16_t> combined(const World &w, const Options &o, const Inputs &in, bool hasExperts) {
+  std::vector<uint16_t> output(in.hidden.size());
+  for (int t = 0; t < in.tokens; t++) {
+    for (int h = 0; h < o.hidden; h++) {
+      const float x = widen(in.hidden[static_cast<size_t>(t) * o.hidden + h]);
+      float sum = 0.0f;
+      uint64_t seen = 0;
+      for (int k = 0; k < o.topK; k++) {
+        const int id = in.ids[static_cast<size_t>(t) * o.topK + k];
+        if (id < 0 || seen >> w.owner(id) & 1) continue;
+        seen |= 1ull << w.owner(id);
+        sum += hasExperts ? widen(roundToBf16(x / static_cast<float>(1 << w.owner(id) % 4))) : x;
+      }
+      output[static_cast<size_t>(t) * o.hidden + h] = roundToBf16(sum);
+    }
+  }
+  return output;
+}
+
+void verify(World &w, const Options &o, const std::vector<Inputs> &in, const Link &link, int lane, int round) {
+  const int m = link.m;
   std::vector<std::vector<std::vector<int>>> to;
   for (const Inputs &i : in) to.push_back(routed(w, o, i));
   const auto &at = w.layout.lanes[lane];
@@ -182,23 +216,24 @@ void verify(World &w, const Options &o, const std::vector<Inputs> &in, int m, in
     }
     const auto output =
         download<uint16_t>(reinterpret_cast<uint64_t>(mem.output), static_cast<size_t>(in[d].tokens) * o.hidden);
-    std::vector<uint16_t> expected(o.hidden);
-    for (int t = 0; t < in[d].tokens; t++) {
-      for (int h = 0; h < o.hidden; h++) {
-        float sum = 0.0f;
-        uint64_t seen = 0;
-        for (int k = 0; k < o.topK; k++) {
-          const int id = in[d].ids[static_cast<size_t>(t) * o.topK + k];
-          if (id < 0 || seen >> w.owner(id) & 1) continue;
-          seen |= 1ull << w.owner(id);
-          sum += widen(roundToBf16(widen(in[d].hidden[static_cast<size_t>(t) * o.hidden + h]) /
-                                   static_cast<float>(1 << w.owner(id) % 4)));
-        }
-        expected[h] = roundToBf16(sum);
-      }
-      expectEqual(expected.data(), &output[static_cast<size_t>(t) * o.hidden], o.hidden * 2, "output", round, d);
-    }
+    const auto expected = combined(w, o, in[d], link.hasExperts);
+    expectEqual(expected.data(), output.data(), expected.size() * 2, "output", round, d);
   }
+}
+
+// The rounds of a chain; the last has the slots that it has to have for what it is about.
+std::vector<Link> chainOf(const Options &o, int m, int most, std::mt19937 &random) {
+  std::vector<Link> chain;
+  bool isFirst = true;
+  for (int i = 1; i <= o.chained; i++) {
+    const bool isLast = i == o.chained, isEmpty = m == 0 || (!isLast && random() % 4 == 0);
+    const int slots = isEmpty  ? 0
+                      : isLast ? m
+                               : std::max(1, most + static_cast<int>(random() % (o.capacity - most + 1)));
+    chain.push_back({slots, isFirst && slots > 0, o.chained == 1 || random() % 3 == 0, random() % 2 == 0});
+    isFirst = isFirst && slots == 0;
+  }
+  return chain;
 }
 
 void correctness(const Options &o, int devices) {
@@ -208,7 +243,7 @@ void correctness(const Options &o, int devices) {
   for (int round = 0; round < o.rounds; round++) {
     const int lane = 0;
     const int m = random() % 6 == 0 ? 0 : static_cast<int>(random() % (o.capacity + 1));
-    const bool inPlace = random() % 2, onDevice = o.deviceCount || random() % 4 == 0;
+    const bool onDevice = o.deviceCount || random() % 4 == 0;
     // Rounds with statistics do not go in packets.
     Options said = o;
     if (random() % 2) said.stats = 0;
@@ -232,16 +267,25 @@ void correctness(const Options &o, int devices) {
       upload(mem.stats, in[r].stats, mem.stream);
       upload(mem.count, std::vector<int32_t>{in[r].tokens}, mem.stream);
     }
+    int most = 0;
+    for (const Inputs &i : in) most = std::max(most, i.tokens);
+    const auto chain = chainOf(o, m, most, random);
     // In another order each round: no rank may depend on who comes first.
-    for (int i = 0; i < o.ranks; i++)
-      enqueueDispatch(w, said, (i + round) % o.ranks, lane, m, in[(i + round) % o.ranks].tokens, onDevice);
     for (int i = 0; i < o.ranks; i++) {
-      const int r = (i * 3 + round) % o.ranks == i ? i : i;
-      enqueueExperts(w, o, r, lane, m, inPlace);
-      enqueueCombine(w, o, r, lane, inPlace);
+      const int r = (i + round) % o.ranks;
+      for (const Link &link : chain) {
+        const bool counts = onDevice && link.m > 0;
+        enqueueDispatch(w, said, r, lane, link.m, link.m ? in[r].tokens : 0, counts, !link.isFirst);
+        enqueueExperts(w, o, r, lane, link);
+        enqueueCombine(w, o, r, lane, link);
+      }
     }
     for (RankMemory &mem : w.ranks) CHECK_A2A(moe_a2a_drain(mem.rank));
-    verify(w, said, in, m, lane, round);
+    for (size_t i = 0; i + 1 < chain.size(); i++) {
+      if (chain[i].m == 0) continue;
+      for (Inputs &each : in) each.hidden = combined(w, o, each, chain[i].hasExperts);
+    }
+    verify(w, said, in, chain.back(), lane, (round + 1) * o.chained - 1);
     if (failures > 20) break;
   }
 }
@@ -277,7 +321,7 @@ void timing(const Options &o, int devices) {
     CHECK_A2A(moe_a2a_capture_begin(mem.device, mem.stream));
     for (int i = 0; i < kRounds; i++) {
       enqueueDispatch(w, plain, r, 0, m, o.ramp ? T * (r + 1) / o.ranks : T, false);
-      enqueueCombine(w, plain, r, 0, true);
+      enqueueCombine(w, plain, r, 0, {m, true, true, true});
     }
     CHECK_A2A(moe_a2a_capture_end(mem.device, mem.stream, &graphs[r]));
   }
@@ -355,7 +399,7 @@ int main(int argc, char **argv) {
       {"--tile", &o.tile},         {"--blocks", &o.blocks},    {"--device-count", &o.deviceCount},
       {"--time", &o.time},         {"--lanes", &o.lanes},      {"--tokens", &o.tokens},
       {"--delays", &o.delays},     {"--wire", &o.wire},        {"--sms", &o.maxSms},
-      {"--ramp", &o.ramp}};
+      {"--ramp", &o.ramp},         {"--chained", &o.chained}};
   for (int i = 1; i + 1 < argc; i += 2) {
     bool found = false;
     for (const auto &[name, value] : known) {

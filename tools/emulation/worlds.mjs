@@ -19,6 +19,7 @@ export function worldOf(seed) {
   const lanes = below(8) === 0 ? 2 : 1;
   const devices = 1 + below(5);
   const experts = ranks * (1 + below(5));
+  const chained = below(2) === 0 ? 2 + below(5) : 1;
   const options = {
     ranks,
     lanes,
@@ -32,7 +33,9 @@ export function worldOf(seed) {
     extra: 7 * below(3),
     "slots-by": below(3),
     kind: below(3),
-    rounds: 12,
+    // Rounds in a chain overlap as far as launches let them.
+    chained,
+    rounds: Math.ceil(12 / chained),
     seed,
   };
   // What waits has to fit: a block for each lane of each rank of a device, at least.

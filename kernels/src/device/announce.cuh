@@ -103,9 +103,8 @@ __device__ __forceinline__ bool isBadCount(const DispatchParams &p, const BlockS
 __device__ __forceinline__ void endDispatch(const DispatchParams &p, const DispatchShared &sh, int tokens,
                                             bool succeeded) {
   LaneState *lane = laneState(p.phase);
-  endPhase(p.phase, MOE_A2A_DISPATCH, sh.block, succeeded);
   for (int i = 0; i < 3 && p.scan; i++) lane->dropped[i] = 0;
-  lane->numTokens = tokens;
+  endPhase(p.phase, MOE_A2A_DISPATCH, sh.block, succeeded, tokens);
 }
 
 }  // namespace moe_a2a

@@ -1,24 +1,10 @@
 // How a block begins and ends a phase: what it reads first, how it takes work, and who is last.
 #pragma once
 
-#include "failure.cuh"
+#include "state.cuh"
 #include "trace.cuh"
 
 namespace moe_a2a {
-
-// What every block of a phase knows, in shared memory.
-struct BlockState {
-  uint64_t windows[MOE_A2A_MAX_RANKS];
-  uint64_t active;
-  uint64_t tag;  // of this round's packets
-  uint32_t round;
-  int32_t generation;
-  uint32_t ticket;
-  int32_t numTokens;
-  // This rank may not send: it has failed, was told so, was stopped, or was left out by a reset.
-  int32_t blocked;
-  int32_t left;  // enum Last
-};
 
 constexpr uint32_t kNoTicket = 0xffffffff;
 
@@ -48,76 +34,29 @@ __device__ __forceinline__ void warmUp(const Params &p) {
   }
 }
 
-// Waits until the kernels before this one are done; from here on what they left may be read.
-__device__ __forceinline__ void awaitTurn(const PhaseParams &p, BlockState &block) {
+// Waits until the kernels before this one are done; from here on what they left may be read. What is known of the state
+// by then is for beginPhase().
+__device__ __forceinline__ State awaitTurn(const PhaseParams &p, int phase, BlockState &block) {
   MOE_A2A_MARK(0);
   const int thread = threadIdx.x;
   // Windows stay where they are, so they may be looked up before.
   if (thread >= 32 && thread - 32 < p.ranks) block.windows[thread - 32] = rankState(p)->windows[thread - 32];
+  State state;
+  if (thread < 32) state.lookAhead(p, phase);
   waitForEarlierKernel();
   MOE_A2A_MARK(1);
   if (p.startNextEarly) letNextKernelStart();
+  return state;
 }
 
 __device__ __forceinline__ int partStart(const Parts &parts, int part) {
   return part * parts.size + min(part, parts.larger);
 }
 
-// What each lane of the first warp reads of the state that a phase depends on.
-enum StateWord {
-  kReadTicket,
-  kReadRound,
-  kReadGeneration,
-  kReadWindowGeneration,
-  kReadAlarm,
-  kReadFailed,
-  kReadStopped,
-  kReadActiveLow,
-  kReadActiveHigh,
-  kReadTokens,
-  kReadCompleted,
-  kReadEra,
-};
-
-// Something is not as it is where all goes well: whether this rank may not send. The first warp.
-__device__ __noinline__ inline bool mayNotSend(const PhaseParams &p, int phase, uint32_t word, BlockState &block) {
-  const auto from = [&](int source) { return __shfl_sync(0xffffffff, word, source); };
-  uint32_t round = from(kReadRound), era = from(kReadEra);
-  // The lane's phase before this one has failed, perhaps without any failure of the rank: it was stopped in between.
-  bool broken = from(kReadCompleted) != phaseNumber(round, phase) - 1;
-  // A block that begins late finds the state of the lane moved on by the first, and what it was.
-  fenceGpu();
-  __syncwarp();
-  const Together &together = laneState(p)->together[phase];
-  const uint32_t blocks = __shfl_sync(0xffffffff, loadRelaxedSys(&together.blocks), 0);
-  if (broken && blocks) {
-    round = __shfl_sync(0xffffffff, loadRelaxedSys(&together.round), 0);
-    era = __shfl_sync(0xffffffff, loadRelaxedSys(&together.era), 0);
-    broken = false;
-  }
-  const uint32_t number = phaseNumber(round, phase);
-  const auto generation = static_cast<int32_t>(from(kReadGeneration));
-  const uint64_t active = from(kReadActiveLow) | static_cast<uint64_t>(from(kReadActiveHigh)) << 32;
-  const bool leftOut = generation != static_cast<int32_t>(from(kReadWindowGeneration));
-  const bool stopped = from(kReadFailed) || from(kReadStopped) == kStopAll;
-  const int told = from(kReadAlarm) && !leftOut ? findVerdict(p, active, generation, number) : -1;
-  const bool may = !stopped && !leftOut && told < 0 && !broken;
-  if (threadIdx.x == 0) {
-    block.round = round;
-    block.tag = tagOf(generation, era, round);
-    if (!may) markPhaseFailed(laneState(p));
-    if (leftOut) failLeftOut(p, round, phase);
-    else if (told >= 0) failAsTold(p, told);
-  }
-  return !may;
-}
-
-// Reads what a phase depends on, takes the first ticket (`Ordered`; else blocks have theirs by number), and finds out
-// whether this rank may send at all. Whole block.
+// Takes the first ticket (`Ordered`; else blocks have theirs by number), and finds out whether this rank may send at
+// all. Whole block; `state` of the first warp.
 template <bool Ordered>
-__device__ __forceinline__ void beginPhase(const PhaseParams &p, int phase, const int32_t *tokenCount, int numTokens,
-                                           BlockState &block) {
-  const RankState *state = rankState(p);
+__device__ __forceinline__ void beginPhase(const PhaseParams &p, int phase, State &state, BlockState &block) {
   LaneState *lane = laneState(p);
   const int thread = threadIdx.x;
   if (thread < 32) {
@@ -127,40 +66,13 @@ __device__ __forceinline__ void beginPhase(const PhaseParams &p, int phase, cons
                             addRelaxedGpu(&lane->admitted, 1) < static_cast<uint32_t>(p.maxBlocks);
       first = admitted ? addRelaxedGpu(&lane->ticket, 1) : kNoTicket;
     }
-    // One load, in which each lane reads another word.
-    const auto *active32 = reinterpret_cast<const int32_t *>(&state->active);
-    const int32_t *address = thread == kReadRound              ? reinterpret_cast<const int32_t *>(&lane->round)
-                             : thread == kReadGeneration       ? &state->generation
-                             : thread == kReadWindowGeneration ? controlWord(p, kGenerationWord)
-                             : thread == kReadAlarm            ? controlWord(p, kAlarmWord)
-                             : thread == kReadFailed           ? &state->failed
-                             : thread == kReadStopped          ? &state->stopped
-                             : thread == kReadActiveLow        ? active32
-                             : thread == kReadActiveHigh       ? active32 + 1
-                             : thread == kReadCompleted        ? reinterpret_cast<const int32_t *>(&lane->completed)
-                             : thread == kReadEra              ? reinterpret_cast<const int32_t *>(&lane->era)
-                             : tokenCount                      ? tokenCount
-                                                               : active32;
-    uint32_t word = loadRelaxedSys(address);
-    if (thread == kReadTokens && !tokenCount) word = numTokens;
-    const uint32_t round = __shfl_sync(0xffffffff, word, kReadRound),
-                   generation = __shfl_sync(0xffffffff, word, kReadGeneration);
-    const bool isFine = thread == kReadWindowGeneration                 ? word == generation
-                        : thread == kReadAlarm || thread == kReadFailed ? word == 0
-                        : thread == kReadStopped                        ? word != kStopAll
-                        : thread == kReadCompleted                      ? word == phaseNumber(round, phase) - 1
-                                                                        : true;
-    if (thread == kReadRound) block.round = word;
-    if (thread == kReadGeneration) block.generation = word;
-    if (thread == kReadActiveLow) reinterpret_cast<uint32_t *>(&block.active)[0] = word;
-    if (thread == kReadActiveHigh) reinterpret_cast<uint32_t *>(&block.active)[1] = word;
-    if (thread == kReadTokens) block.numTokens = word;
-    if (thread == kReadEra) block.tag = tagOf(generation, word, round);
-    const bool blocked = !__all_sync(0xffffffff, isFine) && mayNotSend(p, phase, word, block);
+    state.settle(phase);
+    state.keep(block, phase);
+    const bool blocked = !state.isFine() && mayNotSend(p, phase, state, block);
     if (thread == 0) {
       block.ticket = first;
       block.blocked = blocked;
-      if (blockIdx.x == 0) lane->together[1 - phase] = {};
+      if (blockIdx.x == 0) storePair(&lane->together[1 - phase].blocks, 0, 0);
     }
   }
   __syncthreads();
@@ -214,12 +126,10 @@ __device__ __forceinline__ bool isLeftOut(const PhaseParams &p, const BlockState
   return static_cast<int32_t>(loadRelaxedSys(controlWord(p, kGenerationWord))) != block.generation;
 }
 
-// Ends a phase. One thread of the block that leaves last.
-__device__ inline void endPhase(const PhaseParams &p, int phase, const BlockState &block, bool succeeded) {
+// Ends a phase; `tokens` are those of the round. One thread of the block that leaves last.
+__device__ inline void endPhase(const PhaseParams &p, int phase, const BlockState &block, bool succeeded, int tokens) {
   LaneState *lane = laneState(p);
-  if (succeeded) {
-    storeRelaxedSys(&lane->completed, phaseNumber(block.round, phase));
-  } else {
+  if (!succeeded) {
     lane->phaseFailed = 0;
     lane->badEntry = 0;
   }
@@ -230,6 +140,8 @@ __device__ inline void endPhase(const PhaseParams &p, int phase, const BlockStat
     lane->done = 0;
     lane->exits = 0;
   }
+  const uint32_t completed = succeeded ? phaseNumber(block.round, phase) : loadRelaxedSys(&lane->completed);
+  storePair(&lane->completed, completed, tokens);
 }
 
 }  // namespace moe_a2a

@@ -30,8 +30,19 @@ __device__ __forceinline__ uint64_t loadAcquireSys64(const uint64_t *p) {
   asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
   return v;
 }
+__device__ __forceinline__ uint64_t loadRelaxedSys64(const void *p) {
+  uint64_t v;
+  asm volatile("ld.relaxed.sys.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
+  return v;
+}
 __device__ __forceinline__ void storeRelaxedSys64(uint64_t *p, uint64_t v) {
   asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
+}
+// Two words that belong together, the first of which is at a multiple of 8.
+template <typename T>
+__device__ __forceinline__ void storePair(T *first, uint32_t low, uint32_t high) {
+  static_assert(sizeof(T) == 4);
+  storeRelaxedSys64(reinterpret_cast<uint64_t *>(first), low | static_cast<uint64_t>(high) << 32);
 }
 __device__ __forceinline__ uint32_t loadRelaxedGpu(const uint32_t *p) {
   uint32_t v;

@@ -38,9 +38,17 @@ constexpr int kKeeper = kThreads / 2;
 __device__ __forceinline__ void beginTogether(const PhaseParams &p, const BlockState &block, int phase) {
   Together &together = laneState(p)->together[phase];
   together.round = block.round;
-  together.era = static_cast<uint32_t>(block.tag >> 32) & kLastEra;
+  together.era = eraOf(block.tag);
   storeRelaxedSys(&together.blocks, gridDim.x);
   fenceGpu();
+}
+
+// The first block has heard from all peers, or has failed; `tokens` are those of the round. The keeper.
+__device__ __forceinline__ void endTogether(const PhaseParams &p, const BlockState &block, int phase, bool succeeded,
+                                            uint32_t tokens) {
+  LaneState *lane = laneState(p);
+  if (succeeded) storePair(&lane->completed, phaseNumber(block.round, phase), tokens | kInPackets);
+  else storePair(&lane->completed, loadRelaxedSys(&lane->completed), tokens);
 }
 
 // Waits until no other block stores anything any more. Whole block.
@@ -49,13 +57,14 @@ __device__ __noinline__ inline void awaitOthers(const PhaseParams &p, const Bloc
   const uint64_t start = globalNanoseconds();
   if (threadIdx.x == 0) {
     // Each of them waits for as long as the time limit.
-    while (loadAcquireGpu(&lane->together[phase].left) < gridDim.x && globalNanoseconds() - start < 2 * p.timeoutNs) {
-      __nanosleep(200);
-    }
+    const auto left = [&] { return loadAcquireGpu(&lane->together[phase].left) % kOneLeftFailed; };
+    while (left() < gridDim.x && globalNanoseconds() - start < 2 * p.timeoutNs) __nanosleep(200);
     // What a failed phase may leave behind.
     lane->done = 0;
     const uint32_t number = phaseNumber(block.round, phase);
-    if (loadRelaxedSys(&lane->completed) == number) storeRelaxedSys(&lane->completed, number - 1);
+    if (loadRelaxedSys(&lane->completed) == number) {
+      storePair(&lane->completed, number - 1, loadRelaxedSys(&lane->tokens) & ~kInPackets);
+    }
   }
   __syncthreads();
 }
@@ -67,8 +76,9 @@ __device__ __forceinline__ bool leaveTogether(const PhaseParams &p, const BlockS
   const bool anyFailed = __syncthreads_or(failed);
   if (threadIdx.x == 0) {
     uint32_t *left = &laneState(p)->together[phase].left;
-    if (stored) addReleaseGpu(left, 1);
-    else atomicAdd(left, 1);
+    const uint32_t mine = 1 + (anyFailed ? kOneLeftFailed : 0);
+    if (stored) addReleaseGpu(left, mine);
+    else atomicAdd(left, mine);
   }
   if (anyFailed) awaitOthers(p, block, phase);
   return anyFailed;

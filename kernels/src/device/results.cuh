@@ -85,8 +85,8 @@ __device__ __forceinline__ uint8_t *outputOf(const CombineParams &p, int64_t tok
 
 // One thread.
 __device__ __forceinline__ void startNextRound(LaneState *lane, const BlockState &block) {
-  storeRelaxedSys(&lane->round, block.round + 1);
-  if (block.round + 1 == 0) lane->era = lane->era % kLastEra + 1;
+  const uint32_t era = eraOf(block.tag);
+  storePair(&lane->round, block.round + 1, block.round + 1 == 0 ? era % kLastEra + 1 : era);
 }
 
 // Ends a block's combine, after its last read (`arrived`: of other windows); the last block of all ends the phase, or
@@ -102,7 +102,7 @@ __device__ __forceinline__ void leave(const CombineParams &p, BlockState &block,
   MOE_A2A_MARK(6);
   if (left == kNotLast) return;
   if (threadIdx.x == 0) {
-    endPhase(p.phase, MOE_A2A_COMBINE, block, left == kLast);
+    endPhase(p.phase, MOE_A2A_COMBINE, block, left == kLast, block.numTokens);
     startNextRound(lane, block);
   }
   if (left != kLast) spoil(p, tokens);

@@ -34,7 +34,13 @@ void storeReleaseSys(T *p, uint32_t v) {
 }
 inline uint32_t loadAcquireSys(const uint32_t *p) { return emulatedLoad<uint32_t>(p); }
 inline uint64_t loadAcquireSys64(const uint64_t *p) { return emulatedLoad<uint64_t>(p); }
+inline uint64_t loadRelaxedSys64(const void *p) { return emulatedLoad<uint64_t>(p); }
 inline void storeRelaxedSys64(uint64_t *p, uint64_t v) { emulatedStore(p, v); }
+template <typename T>
+void storePair(T *first, uint32_t low, uint32_t high) {
+  static_assert(sizeof(T) == 4);
+  emulatedStore(first, low | static_cast<uint64_t>(high) << 32);
+}
 inline uint32_t loadRelaxedGpu(const uint32_t *p) { return emulatedLoad<uint32_t>(p); }
 inline uint64_t loadRelaxedGpu64(const uint64_t *p) { return emulatedLoad<uint64_t>(p); }
 inline void storeRelaxedGpu64(uint64_t *p, uint64_t v) { emulatedStore(p, v); }

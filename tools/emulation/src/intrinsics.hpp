@@ -67,6 +67,7 @@ std::common_type_t<A, B> max(A a, B b) {
   return static_cast<std::common_type_t<A, B>>(a) < static_cast<std::common_type_t<A, B>>(b) ? b : a;
 }
 
+inline void cudaTriggerProgrammaticLaunchCompletion() { emulation::triggerNext(); }
 inline void __syncthreads() { emulation::barrier(); }
 inline int __syncthreads_or(int value) { return emulation::barrierOr(value); }
 inline int __syncthreads_and(int value) { return emulation::barrierAnd(value); }
