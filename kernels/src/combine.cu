@@ -97,13 +97,16 @@ __device__ __forceinline__ void publishAtOnce(const CombineParams &p, const Bloc
 template <int DType>
 __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineDirectly(const __grid_constant__ CombineParams p) {
   __shared__ CombineShared sh;
+  State state;
+  if (threadIdx.x < 32) state.ask(p.phase, MOE_A2A_COMBINE);
   BlockState &block = sh.block;
   const int tile = blockIdx.x / p.splits, part = blockIdx.x - tile * p.splits;
   const int64_t start = static_cast<int64_t>(tile) * p.tokensPerTile;
   const int rows = min(p.tokensPerTile, static_cast<int>(p.rows - start));
   prepareMessage(p, sh.wait.said);
   warmUp(p);
-  State state = awaitTurn(p.phase, MOE_A2A_COMBINE, block);
+  lookAhead(p.phase, MOE_A2A_COMBINE, state, block);
+  awaitTurn(p.phase);
   // Any block may turn out to be the one that publishes.
   const bool publishes = threadIdx.x >= kThreads - 32;
   if (publishes) fenceSys();
@@ -129,11 +132,14 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineDirectly(const 
 template <int DType>
 __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineKernel(const __grid_constant__ CombineParams p) {
   __shared__ CombineShared sh;
+  State state;
+  if (threadIdx.x < 32) state.ask(p.phase, MOE_A2A_COMBINE);
   BlockState &block = sh.block;
   LaneState *lane = laneState(p.phase);
   prepareMessage(p, sh.wait.said);
   warmUp(p);
-  State state = awaitTurn(p.phase, MOE_A2A_COMBINE, block);
+  lookAhead(p.phase, MOE_A2A_COMBINE, state, block);
+  awaitTurn(p.phase);
   const bool publishes = threadIdx.x >= kThreads - 32;
   if (publishes && p.copyTickets == 0) fenceSys();
   beginPhase<true>(p.phase, MOE_A2A_COMBINE, state, block);

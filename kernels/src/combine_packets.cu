@@ -155,6 +155,8 @@ template <int DType>
 __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
     combineInPackets(const __grid_constant__ CombineParams p) {
   __shared__ CombineShared sh;
+  State state;
+  if (threadIdx.x < 32) state.ask(p.phase, MOE_A2A_COMBINE);
   BlockState &block = sh.block;
   const PhaseParams &phase = p.phase;
   const int thread = threadIdx.x, pieces = p.packets.pieces, splits = p.packets.receiveSplits;
@@ -173,7 +175,8 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
   const bool findsFirst = findsEntry && firstSum < p.rows * splits;
   const int firstToken = firstSum / splits;
 
-  State state = awaitTurn(phase, MOE_A2A_COMBINE, block);
+  lookAhead(phase, MOE_A2A_COMBINE, state, block);
+  awaitTurn(phase);
   // Asked for before anything is known of the round: a result, which may turn out not to be one, and entries.
   if (looksAhead) outgoing.load(p);
   outgoing.count(p);

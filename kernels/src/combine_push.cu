@@ -157,11 +157,14 @@ __device__ __forceinline__ void sumToken(const CombineParams &p, const CombineSh
 template <int DType>
 __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineByPush(const __grid_constant__ CombineParams p) {
   __shared__ CombineShared sh;
+  State state;
+  if (threadIdx.x < 32) state.ask(p.phase, MOE_A2A_COMBINE);
   BlockState &block = sh.block;
   LaneState *lane = laneState(p.phase);
   prepareMessage(p, sh.wait.said);
   warmUp(p);
-  State state = awaitTurn(p.phase, MOE_A2A_COMBINE, block);
+  lookAhead(p.phase, MOE_A2A_COMBINE, state, block);
+  awaitTurn(p.phase);
   beginPhase<true>(p.phase, MOE_A2A_COMBINE, state, block);
   MOE_A2A_MARK(2);
   const int tokens = min(max(block.numTokens, 0), p.rows), laneId = threadIdx.x & 31;

@@ -14,7 +14,7 @@ namespace {
 struct Options {
   int ranks = 2, experts = 16, topK = 4, capacity = 64, hidden = 64, extra = 7, stats = 3, rounds = 50, seed = 1,
       kind = 0, slotsBy = 0, splits = 0, tile = 0, blocks = 0, deviceCount = 0, time = 0, lanes = 1, tokens = -1,
-      delays = 0, wire = 0, maxSms = 0, ramp = 0, chained = 1;
+      delays = 0, wire = 0, maxSms = 0, ramp = 0, alone = 0, chained = 1;
 };
 
 struct Inputs {
@@ -238,7 +238,7 @@ std::vector<Link> chainOf(const Options &o, int m, int most, std::mt19937 &rando
 
 void correctness(const Options &o, int devices) {
   World w(o.ranks, o.experts, o.topK, o.capacity, o.hidden, o.extra, o.stats, devices, o.lanes, 1, 5000, o.wire,
-          o.maxSms);
+          o.maxSms, o.alone);
   std::mt19937 random(static_cast<unsigned>(o.seed));
   for (int round = 0; round < o.rounds; round++) {
     const int lane = 0;
@@ -291,7 +291,7 @@ void correctness(const Options &o, int devices) {
 }
 
 void timing(const Options &o, int devices) {
-  World w(o.ranks, o.experts, o.topK, o.capacity, o.hidden, 0, 0, devices, 1, 0, 500, o.wire, o.maxSms);
+  World w(o.ranks, o.experts, o.topK, o.capacity, o.hidden, 0, 0, devices, 1, 0, 500, o.wire, o.maxSms, o.alone);
   std::mt19937 random(5);
   const int T = o.tokens < 0 ? o.capacity : o.tokens, m = o.capacity;
   Options plain = o;
@@ -399,7 +399,7 @@ int main(int argc, char **argv) {
       {"--tile", &o.tile},         {"--blocks", &o.blocks},    {"--device-count", &o.deviceCount},
       {"--time", &o.time},         {"--lanes", &o.lanes},      {"--tokens", &o.tokens},
       {"--delays", &o.delays},     {"--wire", &o.wire},        {"--sms", &o.maxSms},
-      {"--ramp", &o.ramp},         {"--chained", &o.chained}};
+      {"--ramp", &o.ramp},         {"--alone", &o.alone},      {"--chained", &o.chained}};
   for (int i = 1; i + 1 < argc; i += 2) {
     bool found = false;
     for (const auto &[name, value] : known) {
@@ -410,6 +410,8 @@ int main(int argc, char **argv) {
       return 2;
     }
   }
+  // A kernel that is loaded at its first launch would wait for those that wait for peers.
+  setenv("CUDA_MODULE_LOADING", "EAGER", 1);
   int devices = 0;
   if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
     std::printf("no GPU: nothing was run\n");

@@ -83,7 +83,7 @@ struct World {
   std::vector<RankMemory> ranks;
 
   World(int R, int E, int K, int M, int H, int extra, int stats, int devices, int lanes = 1, int fill = 1,
-        int timeoutMs = 5000, int wire = 0, int maxSms = 0)
+        int timeoutMs = 5000, int wire = 0, int maxSms = 0, int alone = 0)
       : hidden(H), extraBytes(extra), statsLength(stats) {
     config = {sizeof(config), R, E, K, M, H * 2 + K * 4 + extra, H * 2, stats, 0, timeoutMs, lanes};
     layout.struct_size = sizeof(layout);
@@ -95,7 +95,7 @@ struct World {
       RankMemory &m = ranks[r];
       m.device = where[r] = r % devices;
       moe_a2a_rank_options options{
-          sizeof(options),       r,   m.device, 0xfffffffeu, maxSms, fill, (R + devices - 1) / devices,
+          sizeof(options),       r,   m.device, 0xfffffffeu, maxSms, fill, alone ? 1 : (R + devices - 1) / devices,
           MOE_A2A_NOT_SHAREABLE, wire};
       CHECK_A2A(moe_a2a_rank_create(&config, &options, &m.rank));
       uint64_t bytes;

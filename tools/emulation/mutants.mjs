@@ -9,20 +9,11 @@ const replaced = (file, from, to) => (text, name) => {
 export const mutants = [
   {
     name: "turn-not-awaited",
-    what: "a phase that has seen that the one before succeeded does not wait for what that one has left",
+    what: "a phase that has looked ahead does not wait for its turn",
     change: replaced(
       "begin.cuh",
       "  waitForEarlierKernel();",
-      "  if (!__syncthreads_or(thread == 0 && state.isFine())) waitForEarlierKernel();",
-    ),
-  },
-  {
-    name: "era-by-itself",
-    what: "a round's number and its era are not seen together",
-    change: replaced(
-      "results.cuh",
-      "storePair(&lane->round, block.round + 1, block.round + 1 == 0 ? era % kLastEra + 1 : era);",
-      "storeRelaxedSys(&lane->era, block.round + 1 == 0 ? era % kLastEra + 1 : era);\n  storeRelaxedSys(&lane->round, block.round + 1);",
+      "  if (!p.startNextEarly) waitForEarlierKernel();",
     ),
   },
   {

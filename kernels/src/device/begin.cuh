@@ -34,19 +34,20 @@ __device__ __forceinline__ void warmUp(const Params &p) {
   }
 }
 
-// Waits until the kernels before this one are done; from here on what they left may be read. What is known of the state
-// by then is for beginPhase().
-__device__ __forceinline__ State awaitTurn(const PhaseParams &p, int phase, BlockState &block) {
+// Learns what can be known before the kernels before this one are done. Whole block.
+__device__ __forceinline__ void lookAhead(const PhaseParams &p, int phase, State &state, BlockState &block) {
   MOE_A2A_MARK(0);
   const int thread = threadIdx.x;
-  // Windows stay where they are, so they may be looked up before.
+  // Windows stay where they are.
   if (thread >= 32 && thread - 32 < p.ranks) block.windows[thread - 32] = rankState(p)->windows[thread - 32];
-  State state;
-  if (thread < 32) state.lookAhead(p, phase);
+  if (thread < 32) state.lookAhead(p, phase, block);
+}
+
+// Waits until the kernels before this one are done; from here on what they left may be read.
+__device__ __forceinline__ void awaitTurn(const PhaseParams &p) {
   waitForEarlierKernel();
   MOE_A2A_MARK(1);
   if (p.startNextEarly) letNextKernelStart();
-  return state;
 }
 
 __device__ __forceinline__ int partStart(const Parts &parts, int part) {
@@ -66,9 +67,7 @@ __device__ __forceinline__ void beginPhase(const PhaseParams &p, int phase, Stat
                             addRelaxedGpu(&lane->admitted, 1) < static_cast<uint32_t>(p.maxBlocks);
       first = admitted ? addRelaxedGpu(&lane->ticket, 1) : kNoTicket;
     }
-    state.settle(phase);
-    state.keep(block, phase);
-    const bool blocked = !state.isFine() && mayNotSend(p, phase, state, block);
+    const bool blocked = !state.settle(p, phase, block) && mayNotSend(p, phase, block);
     if (thread == 0) {
       block.ticket = first;
       block.blocked = blocked;

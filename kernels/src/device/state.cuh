@@ -15,6 +15,7 @@ struct BlockState {
   int32_t generation;
   uint32_t ticket;
   int32_t numTokens;
+  int32_t isAhead;  // the state was seen ahead of the turn, and all was well
   // This rank may not send: it has failed, was told so, was stopped, or was left out by a reset.
   int32_t blocked;
   int32_t left;  // enum Last
@@ -24,31 +25,77 @@ struct BlockState {
 constexpr int kLooksAhead = 64;
 // What was seen is not relied on for longer, in clocks: some 10 µs. Else a rank could go on to send long after it was
 // left out.
-constexpr long long kFresh = 20000;
+constexpr uint32_t kFresh = 20000;
 
-// What each lane of the first warp reads: a pair of words.
-enum StatePair {
-  kPairRound,     // round, era
-  kPairProgress,  // completed, tokens
-  kPairRank,      // generation, failed
-  kPairStop,      // stopped, -
-  kPairActive,    // ranks, low and high
-  kPairWindow,    // generation, alarm
-  kPairBefore,    // of the phase before in packets: blocks, left
-  kPairOwn,       // the same of this phase
+__device__ __forceinline__ uint32_t lowOf(uint64_t pair) { return static_cast<uint32_t>(pair); }
+__device__ __forceinline__ uint32_t highOf(uint64_t pair) { return static_cast<uint32_t>(pair >> 32); }
+
+// Pairs of words of the state: all lanes of a warp load the first three, and each has one of the others.
+struct StateWords {
+  enum Other { kStop, kActive, kWindow, kBefore, kOwn };
+
+  uint64_t round;     // and era
+  uint64_t progress;  // completed, and tokens
+  uint64_t rank;      // generation, and failed
+  uint64_t other;
+
+  __device__ __forceinline__ void load(const PhaseParams &p, int phase) {
+    static_assert(kAlarmWord == kGenerationWord + 4);
+    const RankState *state = rankState(p);
+    const LaneState *lane = laneState(p);
+    const int which = threadIdx.x & 31;
+    other = loadRelaxedSys64(which == kStop     ? static_cast<const void *>(&state->stopped)
+                             : which == kWindow ? controlWord(p, kGenerationWord)
+                             : which == kBefore ? &lane->together[1 - phase].blocks
+                             : which == kOwn    ? static_cast<const void *>(&lane->together[phase].blocks)
+                                                : &state->active);
+    round = loadRelaxedSys64(&lane->round);
+    progress = loadRelaxedSys64(&lane->completed);
+    rank = loadRelaxedSys64(&state->generation);
+  }
+  __device__ __forceinline__ uint64_t otherOf(Other which) const { return __shfl_sync(0xffffffff, other, which); }
+
+  // The phase before has succeeded.
+  __device__ __forceinline__ bool isNext(int phase) const {
+    return lowOf(progress) == phaseNumber(lowOf(round), phase) - 1;
+  }
+  // Nothing keeps this rank from sending, as far as this lane knows. Ahead of its turn a phase in packets has to have
+  // been left by all blocks: any of them may fail although the first has moved the state on.
+  __device__ __forceinline__ bool isWell(int phase, bool ahead) const {
+    const bool inPackets = ahead && isNext(phase) && highOf(progress) & kInPackets;
+    const int which = threadIdx.x & 31;
+    return highOf(rank) == 0 && (which == kStop     ? lowOf(other) != kStopAll
+                                 : which == kWindow ? lowOf(other) == lowOf(rank) && highOf(other) == 0
+                                 : which == kBefore ? !inPackets || lowOf(other) != 0
+                                 : which == kOwn    ? !ahead || lowOf(other) == 0
+                                                    : true);
+  }
+  __device__ __forceinline__ bool allHaveLeft() const {
+    const bool inPackets = highOf(progress) & kInPackets;
+    return (threadIdx.x & 31) != kBefore || !inPackets || lowOf(other) == highOf(other);
+  }
 };
-static_assert(kAlarmWord == kGenerationWord + 4);
 
 class State {
  public:
-  // Looks ahead of the turn, until the phase before has succeeded or it is of no use. The first warp.
-  __device__ __forceinline__ void lookAhead(const PhaseParams &p, int phase) {
-    from_ = addressOf(p, phase);
-    for (int looks = p.startNextEarly ? kLooksAhead : 1;; __nanosleep(64)) {
-      read(phase, true);
-      if (isFine_ || !mayBecomeFine_ || --looks == 0) break;
+  // Asks for it. The first warp, before all else.
+  __device__ __forceinline__ void ask(const PhaseParams &p, int phase) {
+    askedAt_ = static_cast<uint32_t>(clock64());
+    words_.load(p, phase);
+  }
+
+  // Keeps what has come, if the phase before has succeeded; looks until it has, where that cannot take long. The first
+  // warp, ahead of its turn.
+  __device__ __forceinline__ void lookAhead(const PhaseParams &p, int phase, BlockState &block) {
+    // Where blocks are many, looking would keep the phase before from its work.
+    const bool looksOn = p.startNextEarly && gridDim.x * kBlocksPerSm <= static_cast<unsigned>(p.maxBlocks);
+    for (int looks = looksOn ? kLooksAhead : 1;; __nanosleep(64), ask(p, phase)) {
+      isFine_ = __all_sync(0xffffffff, words_.isNext(phase) && words_.isWell(phase, true) && words_.allHaveLeft());
+      if (isFine_) break;
+      if (--looks == 0 || !__all_sync(0xffffffff, words_.isWell(phase, true))) break;
     }
-    seenAt_ = clock64();
+    if (isFine_) keep(block, phase);
+    if (threadIdx.x == 0) block.isAhead = isFine_;
   }
 
   // Asks how many tokens a dispatch has, where they count. The first warp, at its turn.
@@ -56,76 +103,43 @@ class State {
     tokens_ = tokenCount ? static_cast<int32_t>(loadRelaxedSys(tokenCount)) : numTokens;
   }
 
-  // Looks again where that was too early, or is too long ago. The first warp, at its turn.
-  __device__ __forceinline__ void settle(int phase) {
-    if (!__all_sync(0xffffffff, isFine_ && clock64() - seenAt_ < kFresh)) read(phase, false);
-  }
-
-  __device__ __forceinline__ bool isFine() const { return isFine_; }
-  // Of a pair, by the whole warp.
-  __device__ __forceinline__ uint32_t lowOf(int pair) const { return __shfl_sync(0xffffffff, low_, pair); }
-  __device__ __forceinline__ uint32_t highOf(int pair) const { return __shfl_sync(0xffffffff, high_, pair); }
-
-  // Each lane keeps what it has read.
-  __device__ __forceinline__ void keep(BlockState &block, int phase) const {
-    const uint32_t generation = lowOf(kPairRank);
-    const int pair = threadIdx.x;
-    if (pair == kPairRound) {
-      block.round = low_;
-      block.tag = tagOf(generation, high_, low_);
+  // Looks again where that was too early, or is too long ago. The first warp, at its turn; true where all is well.
+  __device__ __forceinline__ bool settle(const PhaseParams &p, int phase, BlockState &block) {
+    if (!__all_sync(0xffffffff, isFine_ && static_cast<uint32_t>(clock64()) - askedAt_ < kFresh)) {
+      words_.load(p, phase);
+      isFine_ = __all_sync(0xffffffff, words_.isNext(phase) && words_.isWell(phase, false));
+      keep(block, phase);
     }
-    if (pair == kPairRank) block.generation = low_;
-    if (pair == kPairActive) block.active = low_ | static_cast<uint64_t>(high_) << 32;
-    if (pair == kPairProgress) block.numTokens = phase == MOE_A2A_DISPATCH ? tokens_ : high_ & ~kInPackets;
+    if (phase == MOE_A2A_DISPATCH && threadIdx.x == 0) block.numTokens = tokens_;
+    return isFine_;
   }
 
  private:
-  static __device__ __forceinline__ const void *addressOf(const PhaseParams &p, int phase) {
-    const RankState *state = rankState(p);
-    const LaneState *lane = laneState(p);
-    const int pair = threadIdx.x & 31;
-    return pair == kPairRound      ? static_cast<const void *>(&lane->round)
-           : pair == kPairProgress ? &lane->completed
-           : pair == kPairRank     ? &state->generation
-           : pair == kPairStop     ? &state->stopped
-           : pair == kPairWindow   ? controlWord(p, kGenerationWord)
-           : pair == kPairBefore   ? &lane->together[1 - phase].blocks
-           : pair == kPairOwn      ? static_cast<const void *>(&lane->together[phase].blocks)
-                                   : &state->active;
+  __device__ __forceinline__ void keep(BlockState &block, int phase) const {
+    if (threadIdx.x == 0) {
+      block.round = lowOf(words_.round);
+      block.generation = lowOf(words_.rank);
+      block.tag = tagOf(block.generation, highOf(words_.round), block.round);
+      if (phase == MOE_A2A_COMBINE) block.numTokens = highOf(words_.progress) & ~kInPackets;
+    }
+    if (threadIdx.x == StateWords::kActive) block.active = words_.other;
   }
 
-  // One load. Ahead of the turn the phase before may yet succeed; and one in packets has to have been left by all
-  // blocks, of which any may fail although the first has moved the state on.
-  __device__ __forceinline__ void read(int phase, bool ahead) {
-    const uint64_t words = loadRelaxedSys64(from_);
-    low_ = static_cast<uint32_t>(words);
-    high_ = static_cast<uint32_t>(words >> 32);
-    const int pair = threadIdx.x;
-    const bool isNext = lowOf(kPairProgress) == phaseNumber(lowOf(kPairRound), phase) - 1;
-    const bool inPackets = ahead && isNext && highOf(kPairProgress) & kInPackets;
-    const uint32_t generation = lowOf(kPairRank);
-    const bool isWell = pair == kPairRank                  ? high_ == 0
-                        : pair == kPairStop                ? low_ != kStopAll
-                        : pair == kPairWindow              ? low_ == generation && high_ == 0
-                        : pair == kPairOwn && ahead        ? low_ == 0
-                        : pair == kPairBefore && inPackets ? low_ != 0
-                                                           : true;
-    mayBecomeFine_ = __all_sync(0xffffffff, isWell);
-    isFine_ = isNext && __all_sync(0xffffffff, isWell && (pair != kPairBefore || !inPackets || low_ == high_));
-  }
-
-  const void *from_;
-  uint32_t low_, high_;
+  StateWords words_;
+  uint32_t askedAt_;
   int32_t tokens_;
-  long long seenAt_;
-  bool isFine_, mayBecomeFine_;
+  bool isFine_;
 };
 
 // Something is not as it is where all goes well: whether this rank may not send. The first warp, at its turn.
-__device__ __noinline__ inline bool mayNotSend(const PhaseParams &p, int phase, const State &state, BlockState &block) {
-  uint32_t round = state.lowOf(kPairRound), era = state.highOf(kPairRound);
+__device__ __noinline__ inline bool mayNotSend(const PhaseParams &p, int phase, BlockState &block) {
+  StateWords words;
+  words.load(p, phase);
+  // One lane's look decides, so that the warp stays together.
+  for (uint64_t *pair : {&words.round, &words.progress, &words.rank}) *pair = __shfl_sync(0xffffffff, *pair, 0);
+  uint32_t round = lowOf(words.round), era = highOf(words.round);
   // The lane's phase before this one has failed, perhaps without any failure of the rank: it was stopped in between.
-  bool broken = state.lowOf(kPairProgress) != phaseNumber(round, phase) - 1;
+  bool broken = !words.isNext(phase);
   // A block that begins late finds the state of the lane moved on by the first, and what it was.
   fenceGpu();
   __syncwarp();
@@ -137,14 +151,16 @@ __device__ __noinline__ inline bool mayNotSend(const PhaseParams &p, int phase, 
     broken = false;
   }
   const uint32_t number = phaseNumber(round, phase);
-  const auto generation = static_cast<int32_t>(state.lowOf(kPairRank));
-  const uint64_t active = state.lowOf(kPairActive) | static_cast<uint64_t>(state.highOf(kPairActive)) << 32;
-  const bool leftOut = generation != static_cast<int32_t>(state.lowOf(kPairWindow));
-  const bool stopped = state.highOf(kPairRank) || state.lowOf(kPairStop) == kStopAll;
-  const int told = state.highOf(kPairWindow) && !leftOut ? findVerdict(p, active, generation, number) : -1;
+  const auto generation = static_cast<int32_t>(lowOf(words.rank));
+  const uint64_t active = words.otherOf(StateWords::kActive), window = words.otherOf(StateWords::kWindow);
+  const bool leftOut = generation != static_cast<int32_t>(lowOf(window));
+  const bool stopped = highOf(words.rank) || lowOf(words.otherOf(StateWords::kStop)) == kStopAll;
+  const int told = highOf(window) && !leftOut ? findVerdict(p, active, generation, number) : -1;
   const bool may = !stopped && !leftOut && told < 0 && !broken;
   if (threadIdx.x == 0) {
     block.round = round;
+    block.generation = generation;
+    block.active = active;
     block.tag = tagOf(generation, era, round);
     if (!may) markPhaseFailed(laneState(p));
     if (leftOut) failLeftOut(p, round, phase);
