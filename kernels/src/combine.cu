@@ -98,7 +98,6 @@ template <int DType>
 __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineDirectly(const __grid_constant__ CombineParams p) {
   __shared__ CombineShared sh;
   State state;
-  if (threadIdx.x < 32) state.ask(p.phase, MOE_A2A_COMBINE);
   BlockState &block = sh.block;
   const int tile = blockIdx.x / p.splits, part = blockIdx.x - tile * p.splits;
   const int64_t start = static_cast<int64_t>(tile) * p.tokensPerTile;
@@ -133,7 +132,6 @@ template <int DType>
 __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineKernel(const __grid_constant__ CombineParams p) {
   __shared__ CombineShared sh;
   State state;
-  if (threadIdx.x < 32) state.ask(p.phase, MOE_A2A_COMBINE);
   BlockState &block = sh.block;
   LaneState *lane = laneState(p.phase);
   prepareMessage(p, sh.wait.said);

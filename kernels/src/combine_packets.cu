@@ -156,7 +156,6 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
     combineInPackets(const __grid_constant__ CombineParams p) {
   __shared__ CombineShared sh;
   State state;
-  if (threadIdx.x < 32) state.ask(p.phase, MOE_A2A_COMBINE);
   BlockState &block = sh.block;
   const PhaseParams &phase = p.phase;
   const int thread = threadIdx.x, pieces = p.packets.pieces, splits = p.packets.receiveSplits;

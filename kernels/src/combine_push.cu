@@ -158,7 +158,6 @@ template <int DType>
 __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineByPush(const __grid_constant__ CombineParams p) {
   __shared__ CombineShared sh;
   State state;
-  if (threadIdx.x < 32) state.ask(p.phase, MOE_A2A_COMBINE);
   BlockState &block = sh.block;
   LaneState *lane = laneState(p.phase);
   prepareMessage(p, sh.wait.said);

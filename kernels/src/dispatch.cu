@@ -70,12 +70,11 @@ struct Piece {
 // What is common to all blocks that have sent: the one that completes the pieces publishes, waits, and takes what has
 // come. True in the block that did; `arrived` where all went well.
 __device__ __forceinline__ bool completeSending(const DispatchParams &p, DispatchShared &sh, uint32_t mine,
-                                                uint32_t sends, bool failed, bool badCount, int tokens, bool &arrived,
-                                                bool hasSaid = false) {
+                                                uint32_t sends, bool failed, bool badCount, int tokens, bool &arrived) {
   MOE_A2A_MARK(4);
   const Last sent = countSent(&laneState(p.phase)->done, mine, sends, failed, tokens > 0 || p.statsLength > 0);
   MOE_A2A_MARK(5);
-  const bool published = sent == kLast && (hasSaid || finishSending(p, sh, badCount, tokens > 0));
+  const bool published = sent == kLast && finishSending(p, sh, badCount, tokens > 0);
   if (!__syncthreads_or(sent != kNotLast)) return false;
   arrived = __syncthreads_or(published) && awaitArrival(p, sh, true) == kArrived;
   MOE_A2A_MARK(8);
@@ -91,13 +90,11 @@ __device__ __forceinline__ bool completeSending(const DispatchParams &p, Dispatc
 __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchDirectly(const __grid_constant__ DispatchParams p) {
   __shared__ DispatchShared sh;
   State state;
-  if (threadIdx.x < 32) state.ask(p.phase, MOE_A2A_DISPATCH);
   prepareMessage(p, sh.wait.said);
   warmUp(p);
   listOwners(p, sh.tile);
   __syncthreads();
   lookAhead(p.phase, MOE_A2A_DISPATCH, state, sh.block);
-  const bool hasSaid = gridDim.x == 1 && sayAhead(p, sh, [&] { publish(p, sh); });
   awaitTurn(p.phase);
   if (threadIdx.x < 32) state.askForTokens(p.tokenCount, p.numTokens);
   // Whatever can be known of the tokens is asked for before anything is known of the round, how many of them count
@@ -128,7 +125,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchDirectly(const
     }
   }
   bool arrived = false;
-  if (!completeSending(p, sh, 1, gridDim.x, failed, badCount, tokens, arrived, hasSaid)) return;
+  if (!completeSending(p, sh, 1, gridDim.x, failed, badCount, tokens, arrived)) return;
   if (threadIdx.x == 0) endDispatch(p, sh, badCount ? p.numTokens : tokens, arrived);
   if (!arrived) spoil(p, sh);
   MOE_A2A_MARK(10);
@@ -137,7 +134,6 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchDirectly(const
 __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchKernel(const __grid_constant__ DispatchParams p) {
   __shared__ DispatchShared sh;
   State state;
-  if (threadIdx.x < 32) state.ask(p.phase, MOE_A2A_DISPATCH);
   BlockState &block = sh.block;
   prepareMessage(p, sh.wait.said);
   warmUp(p);

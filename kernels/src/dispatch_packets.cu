@@ -12,17 +12,13 @@
 namespace moe_a2a {
 namespace {
 
-__device__ __forceinline__ void say(const DispatchParams &p, const DispatchShared &sh, const ShortMessage &message) {
-  if (ShortMessage::suffices(p)) message.publish(p, sh);
-  else publish(p, sh);
-}
-
 // Counts and publishes; a rank whose arguments are wrong tells that instead. One warp.
 __device__ __forceinline__ void announce(const DispatchParams &p, DispatchShared &sh, const ShortMessage &message,
                                          bool badCount, int tokens) {
   if (tokens > 0) addUp(p, sh.block.active, tokens, sh.tile, sh.totals);
   const bool bad = badCount || sh.totals.badEntry;
-  if (!bad) say(p, sh, message);
+  if (!bad && ShortMessage::suffices(p)) message.publish(p, sh);
+  else if (!bad) publish(p, sh);
   else if ((threadIdx.x & 31) == 0) failOnArgument(p, sh, badCount);
 }
 
@@ -94,7 +90,6 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
     dispatchInPackets(const __grid_constant__ DispatchParams p) {
   __shared__ DispatchShared sh;
   State state;
-  if (threadIdx.x < 32) state.ask(p.phase, MOE_A2A_DISPATCH);
   BlockState &block = sh.block;
   const PhaseParams &phase = p.phase;
   const int thread = threadIdx.x, pieces = p.packets.pieces, items = p.numTokens * p.packets.sendSplits;
@@ -121,7 +116,6 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
   const ShortMessage message(p, sh.wait.said);
 
   lookAhead(phase, MOE_A2A_DISPATCH, state, block);
-  const bool hasSaid = sayAhead(p, sh, [&] { say(p, sh, message); });
   awaitTurn(phase);
   if (thread < 32) state.askForTokens(p.tokenCount, p.numTokens);
   // Asked for before anything is known of the round.
@@ -147,7 +141,7 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
   while (!block.blocked) {
     if (piece < pieces) {
       if (thread == 0) takePiece(phase, block, MOE_A2A_DISPATCH, piece);
-      if (thread >= kThreads - 32 && piece == 0 && !hasSaid) announce(p, sh, message, badCount, tokens);
+      if (thread >= kThreads - 32 && piece == 0) announce(p, sh, message, badCount, tokens);
       const int end = piece == 0 && pieces > 1 ? 0 : items;
       for (int item = max(0, piece - 1); item < end; item += max(1, pieces - 1)) {
         if (!isAhead) outgoing = Outgoing(p, item);

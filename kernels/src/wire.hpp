@@ -113,34 +113,36 @@ enum Dropped { kDroppedPadding, kDroppedInvalid, kDroppedInactive };
 struct alignas(8) Together {
   uint32_t blocks;  // of the launch, from when the first has begun
   uint32_t left;    // blocks, and those that failed in the upper half
-  uint32_t round;
-  uint32_t era;
 };
 constexpr uint32_t kOneLeftFailed = 1u << 16;
 
 struct LaneState {
-  // Pairs are stored and loaded whole: who sees a number sees what belongs to it.
-  alignas(8) uint32_t round;      // of the next dispatch, or of the combine after a dispatch
-  uint32_t era;                   // grows when round numbers wrap; see tagOf()
-  alignas(8) uint32_t completed;  // last phase that succeeded: 2 * round + phase
-  uint32_t tokens;                // L of the last dispatch, and kInPackets
+  // What each phase looks at first. Pairs are stored and loaded whole: who sees a number sees what belongs to it.
+  alignas(8) uint32_t round;  // of the next dispatch, or of the combine after a dispatch
+  uint32_t era;               // grows when round numbers wrap; see tagOf()
+  uint32_t completed;         // last phase that succeeded: 2 * round + phase
+  uint32_t tokens;            // L of the last dispatch, kInPackets and kBroken
+  Together together[2];
   // Progress of the phase that runs; 0 between phases.
   uint32_t ticket;
   uint32_t phaseFailed;
   int32_t dropped[3];
   uint32_t admitted;
-  uint32_t sums;   // tokens that warps have begun to sum, where results are pushed
-  uint64_t done;   // pieces of outgoing work, and blocks that failed in the upper half
-  uint64_t exits;  // blocks, and those that failed in the upper half
-  Together together[2];
+  uint32_t sums;      // tokens that warps have begun to sum, where results are pushed
+  uint64_t done;      // pieces of outgoing work, and blocks that failed in the upper half
+  uint64_t exits;     // blocks, and those that failed in the upper half
+  uint64_t tags[2];   // with `together`: the round that the phase is of, and its era, as tagOf() has them
   uint64_t badEntry;  // ~(token * topK + k) of the first bad id; 0: none
   Report reports[kReports];
 };
 
-static_assert(offsetof(LaneState, era) == offsetof(LaneState, round) + 4 &&
-              offsetof(LaneState, tokens) == offsetof(LaneState, completed) + 4);
-// With `tokens`: the phase that completed last went in packets, so its blocks may not all have left; see Together.
+static_assert(offsetof(LaneState, round) == 0 && offsetof(LaneState, completed) == 8 &&
+              offsetof(LaneState, together) == 16);
+// With `tokens`: the phase that completed last went in packets, so its blocks may not all have left; see Together. And
+// a phase after it has failed, perhaps without any failure of the rank, which was stopped: nothing more is sent.
 constexpr uint32_t kInPackets = 1u << 31;
+constexpr uint32_t kBroken = 1u << 30;
+constexpr uint32_t kTokensMask = kBroken - 1;
 
 struct RankState {
   alignas(8) int32_t generation;

@@ -76,17 +76,6 @@ class ShortMessage {
   uint32_t words_[3];
 };
 
-// A rank without tokens knows all that it has to say before its turn; where all is well, it says so then. It is true
-// that it has begun: it stores nothing else, and its combine is over. Whole block; true where it did.
-template <typename Say>
-__device__ __forceinline__ bool sayAhead(const DispatchParams &p, DispatchShared &sh, Say say) {
-  if (blockIdx.x > 0 || p.numTokens > 0 || p.tokenCount || p.statsLength > 0) return false;
-  clear(sh.totals);
-  __syncthreads();
-  if (sh.block.isAhead && threadIdx.x >= kThreads - 32) say();
-  return sh.block.isAhead;
-}
-
 // The count or an id in device memory is wrong. One thread.
 __device__ __noinline__ inline void failOnArgument(const DispatchParams &p, const DispatchShared &sh, bool badCount) {
   const BlockState &block = sh.block;

@@ -40,7 +40,7 @@ __device__ __forceinline__ void lookAhead(const PhaseParams &p, int phase, State
   const int thread = threadIdx.x;
   // Windows stay where they are.
   if (thread >= 32 && thread - 32 < p.ranks) block.windows[thread - 32] = rankState(p)->windows[thread - 32];
-  if (thread < 32) state.lookAhead(p, phase, block);
+  if (thread < 32) state.lookAhead(p, phase);
 }
 
 // Waits until the kernels before this one are done; from here on what they left may be read.
@@ -67,7 +67,7 @@ __device__ __forceinline__ void beginPhase(const PhaseParams &p, int phase, Stat
                             addRelaxedGpu(&lane->admitted, 1) < static_cast<uint32_t>(p.maxBlocks);
       first = admitted ? addRelaxedGpu(&lane->ticket, 1) : kNoTicket;
     }
-    const bool blocked = !state.settle(p, phase, block) && mayNotSend(p, phase, block);
+    const bool blocked = !state.settle(p, phase, block) && mayNotSend(p, phase, state, block);
     if (thread == 0) {
       block.ticket = first;
       block.blocked = blocked;
@@ -139,8 +139,8 @@ __device__ inline void endPhase(const PhaseParams &p, int phase, const BlockStat
     lane->done = 0;
     lane->exits = 0;
   }
-  const uint32_t completed = succeeded ? phaseNumber(block.round, phase) : loadRelaxedSys(&lane->completed);
-  storePair(&lane->completed, completed, tokens);
+  if (succeeded) storePair(&lane->completed, phaseNumber(block.round, phase), tokens);
+  else storePair(&lane->completed, loadRelaxedSys(&lane->completed), tokens | kBroken);
 }
 
 }  // namespace moe_a2a

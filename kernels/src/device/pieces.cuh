@@ -36,10 +36,9 @@ constexpr int kKeeper = kThreads / 2;
 // The first block ends the phase as far as the lane's state goes, when it has heard from all peers: that it may tell
 // blocks that begin later. The keeper, before the block waits.
 __device__ __forceinline__ void beginTogether(const PhaseParams &p, const BlockState &block, int phase) {
-  Together &together = laneState(p)->together[phase];
-  together.round = block.round;
-  together.era = eraOf(block.tag);
-  storeRelaxedSys(&together.blocks, gridDim.x);
+  LaneState *lane = laneState(p);
+  lane->tags[phase] = block.tag;
+  storeRelaxedSys(&lane->together[phase].blocks, gridDim.x);
   fenceGpu();
 }
 
@@ -48,7 +47,7 @@ __device__ __forceinline__ void endTogether(const PhaseParams &p, const BlockSta
                                             uint32_t tokens) {
   LaneState *lane = laneState(p);
   if (succeeded) storePair(&lane->completed, phaseNumber(block.round, phase), tokens | kInPackets);
-  else storePair(&lane->completed, loadRelaxedSys(&lane->completed), tokens);
+  else storePair(&lane->completed, loadRelaxedSys(&lane->completed), tokens | kBroken);
 }
 
 // Waits until no other block stores anything any more. Whole block.
@@ -63,7 +62,7 @@ __device__ __noinline__ inline void awaitOthers(const PhaseParams &p, const Bloc
     lane->done = 0;
     const uint32_t number = phaseNumber(block.round, phase);
     if (loadRelaxedSys(&lane->completed) == number) {
-      storePair(&lane->completed, number - 1, loadRelaxedSys(&lane->tokens) & ~kInPackets);
+      storePair(&lane->completed, number - 1, (loadRelaxedSys(&lane->tokens) & kTokensMask) | kBroken);
     }
   }
   __syncthreads();

@@ -30,139 +30,116 @@ constexpr uint32_t kFresh = 20000;
 __device__ __forceinline__ uint32_t lowOf(uint64_t pair) { return static_cast<uint32_t>(pair); }
 __device__ __forceinline__ uint32_t highOf(uint64_t pair) { return static_cast<uint32_t>(pair >> 32); }
 
-// Pairs of words of the state: all lanes of a warp load the first three, and each has one of the others.
-struct StateWords {
-  enum Other { kStop, kActive, kWindow, kBefore, kOwn };
-
-  uint64_t round;     // and era
-  uint64_t progress;  // completed, and tokens
-  uint64_t rank;      // generation, and failed
-  uint64_t other;
-
-  __device__ __forceinline__ void load(const PhaseParams &p, int phase) {
-    static_assert(kAlarmWord == kGenerationWord + 4);
-    const RankState *state = rankState(p);
-    const LaneState *lane = laneState(p);
-    const int which = threadIdx.x & 31;
-    other = loadRelaxedSys64(which == kStop     ? static_cast<const void *>(&state->stopped)
-                             : which == kWindow ? controlWord(p, kGenerationWord)
-                             : which == kBefore ? &lane->together[1 - phase].blocks
-                             : which == kOwn    ? static_cast<const void *>(&lane->together[phase].blocks)
-                                                : &state->active);
-    round = loadRelaxedSys64(&lane->round);
-    progress = loadRelaxedSys64(&lane->completed);
-    rank = loadRelaxedSys64(&state->generation);
-  }
-  __device__ __forceinline__ uint64_t otherOf(Other which) const { return __shfl_sync(0xffffffff, other, which); }
-
-  // The phase before has succeeded.
-  __device__ __forceinline__ bool isNext(int phase) const {
-    return lowOf(progress) == phaseNumber(lowOf(round), phase) - 1;
-  }
-  // Nothing keeps this rank from sending, as far as this lane knows. Ahead of its turn a phase in packets has to have
-  // been left by all blocks: any of them may fail although the first has moved the state on.
-  __device__ __forceinline__ bool isWell(int phase, bool ahead) const {
-    const bool inPackets = ahead && isNext(phase) && highOf(progress) & kInPackets;
-    const int which = threadIdx.x & 31;
-    return highOf(rank) == 0 && (which == kStop     ? lowOf(other) != kStopAll
-                                 : which == kWindow ? lowOf(other) == lowOf(rank) && highOf(other) == 0
-                                 : which == kBefore ? !inPackets || lowOf(other) != 0
-                                 : which == kOwn    ? !ahead || lowOf(other) == 0
-                                                    : true);
-  }
-  __device__ __forceinline__ bool allHaveLeft() const {
-    const bool inPackets = highOf(progress) & kInPackets;
-    return (threadIdx.x & 31) != kBefore || !inPackets || lowOf(other) == highOf(other);
-  }
-};
-
+// The state that a phase depends on, as the first warp sees it in one load: a lane has a pair of words.
 class State {
  public:
-  // Asks for it. The first warp, before all else.
-  __device__ __forceinline__ void ask(const PhaseParams &p, int phase) {
-    askedAt_ = static_cast<uint32_t>(clock64());
-    words_.load(p, phase);
-  }
-
-  // Keeps what has come, if the phase before has succeeded; looks until it has, where that cannot take long. The first
-  // warp, ahead of its turn.
-  __device__ __forceinline__ void lookAhead(const PhaseParams &p, int phase, BlockState &block) {
-    // Where blocks are many, looking would keep the phase before from its work.
-    const bool looksOn = p.startNextEarly && gridDim.x * kBlocksPerSm <= static_cast<unsigned>(p.maxBlocks);
-    for (int looks = looksOn ? kLooksAhead : 1;; __nanosleep(64), ask(p, phase)) {
-      isFine_ = __all_sync(0xffffffff, words_.isNext(phase) && words_.isWell(phase, true) && words_.allHaveLeft());
-      if (isFine_) break;
-      if (--looks == 0 || !__all_sync(0xffffffff, words_.isWell(phase, true))) break;
+  // Looks at it ahead of the turn, until the phase before has succeeded. Code is kept short here and below: what a
+  // block executes once is in no cache.
+  __device__ __forceinline__ void lookAhead(const PhaseParams &p, int phase) {
+    isFine_ = false;
+    // Where blocks are many, looking would keep the phase before from its work, and late ones from theirs.
+    if (gridDim.x * kBlocksPerSm > static_cast<unsigned>(p.maxBlocks)) return;
+#pragma unroll 1
+    for (int looks = p.startNextEarly ? kLooksAhead : 1; looks > 0; looks--) {
+      pair_ = loadRelaxedSys64(addressOf(p));
+      const bool isOver = succeeds(phase), inPackets = __any_sync(0xffffffff, isOver && highOf(pair_) & kInPackets);
+      const int which = threadIdx.x, before = kTogether + 1 - phase, own = kTogether + phase;
+      // A phase in packets has to have been left by all blocks: any of them may fail although the first has moved the
+      // state on.
+      const bool isLeft = !inPackets || (lowOf(pair_) == highOf(pair_) && pair_);
+      const bool isWell = isWellHere();
+      isFine_ = __all_sync(0xffffffff, isWell && (which != kProgress || isOver) && (which != before || isLeft));
+      // No use to look on: something is wrong, or the first block of this very phase has begun.
+      const bool isLate = (which == before && inPackets && !pair_) || (which == own && pair_);
+      if (isFine_ || __any_sync(0xffffffff, !isWell || isLate)) break;
+      __nanosleep(100);
     }
-    if (isFine_) keep(block, phase);
-    if (threadIdx.x == 0) block.isAhead = isFine_;
+    seenAt_ = static_cast<uint32_t>(clock64());
   }
 
-  // Asks how many tokens a dispatch has, where they count. The first warp, at its turn.
+  // Asks how many tokens a dispatch has, where they count. At the turn, before all else.
   __device__ __forceinline__ void askForTokens(const int32_t *tokenCount, int32_t numTokens) {
     tokens_ = tokenCount ? static_cast<int32_t>(loadRelaxedSys(tokenCount)) : numTokens;
   }
 
-  // Looks again where that was too early, or is too long ago. The first warp, at its turn; true where all is well.
+  // Looks again where that was too early, or is too long ago, and keeps what has been seen; true where all is well. At
+  // the turn.
   __device__ __forceinline__ bool settle(const PhaseParams &p, int phase, BlockState &block) {
-    if (!__all_sync(0xffffffff, isFine_ && static_cast<uint32_t>(clock64()) - askedAt_ < kFresh)) {
-      words_.load(p, phase);
-      isFine_ = __all_sync(0xffffffff, words_.isNext(phase) && words_.isWell(phase, false));
-      keep(block, phase);
+    if (!__all_sync(0xffffffff, isFine_ && static_cast<uint32_t>(clock64()) - seenAt_ < kFresh)) {
+      pair_ = loadRelaxedSys64(addressOf(p));
+      isFine_ = __all_sync(0xffffffff, isWellHere() && (threadIdx.x != kProgress || succeeds(phase)));
     }
-    if (phase == MOE_A2A_DISPATCH && threadIdx.x == 0) block.numTokens = tokens_;
+    const int which = threadIdx.x;
+    const uint32_t generation = __shfl_sync(0xffffffff, lowOf(pair_), kRank);
+    if (which == kRound) {
+      block.round = lowOf(pair_);
+      block.generation = generation;
+      block.tag = tagOf(generation, highOf(pair_), lowOf(pair_));
+    }
+    if (which == kActive) block.active = pair_;
+    if (which == kProgress) block.numTokens = phase == MOE_A2A_DISPATCH ? tokens_ : highOf(pair_) & kTokensMask;
     return isFine_;
   }
 
  private:
-  __device__ __forceinline__ void keep(BlockState &block, int phase) const {
-    if (threadIdx.x == 0) {
-      block.round = lowOf(words_.round);
-      block.generation = lowOf(words_.rank);
-      block.tag = tagOf(block.generation, highOf(words_.round), block.round);
-      if (phase == MOE_A2A_COMBINE) block.numTokens = highOf(words_.progress) & ~kInPackets;
-    }
-    if (threadIdx.x == StateWords::kActive) block.active = words_.other;
+  // Lanes by what they have: of the round lane, of the rank, of its window.
+  enum Pair { kRound, kProgress, kTogether, kRank = 4, kStop, kActive, kWindow };
+
+  static __device__ __forceinline__ const uint8_t *addressOf(const PhaseParams &p) {
+    static_assert(kAlarmWord == kGenerationWord + 4);
+    const int which = min(static_cast<int>(threadIdx.x), static_cast<int>(kWindow));
+    const uint8_t *from = p.own + p.state + (which < kRank ? kLaneStates + p.lane * kLaneStateBytes : 0);
+    return which == kWindow ? p.window + p.control + kGenerationWord : from + (which & 3) * 8;
+  }
+  __device__ __forceinline__ uint64_t of(int which) const { return __shfl_sync(0xffffffff, pair_, which); }
+
+  // The phase before has succeeded, as the lane with the progress sees it.
+  __device__ __forceinline__ bool succeeds(int phase) const {
+    return threadIdx.x == kProgress && (lowOf(pair_) & 1) != static_cast<uint32_t>(phase) && !(highOf(pair_) & kBroken);
+  }
+  // Nothing keeps this rank from sending, as far as this lane knows.
+  __device__ __forceinline__ bool isWellHere() const {
+    const int which = threadIdx.x;
+    const uint32_t generation = __shfl_sync(0xffffffff, lowOf(pair_), kRank);
+    return which == kRank     ? highOf(pair_) == 0
+           : which == kStop   ? lowOf(pair_) != kStopAll
+           : which == kWindow ? pair_ == generation
+                              : true;
   }
 
-  StateWords words_;
-  uint32_t askedAt_;
+  friend __device__ bool mayNotSend(const PhaseParams &p, int phase, State state, BlockState &block);
+
+  uint64_t pair_;
+  uint32_t seenAt_;
   int32_t tokens_;
   bool isFine_;
 };
 
 // Something is not as it is where all goes well: whether this rank may not send. The first warp, at its turn.
-__device__ __noinline__ inline bool mayNotSend(const PhaseParams &p, int phase, BlockState &block) {
-  StateWords words;
-  words.load(p, phase);
-  // One lane's look decides, so that the warp stays together.
-  for (uint64_t *pair : {&words.round, &words.progress, &words.rank}) *pair = __shfl_sync(0xffffffff, *pair, 0);
-  uint32_t round = lowOf(words.round), era = highOf(words.round);
+__device__ __noinline__ inline bool mayNotSend(const PhaseParams &p, int phase, State state, BlockState &block) {
+  uint64_t tag = tagOf(lowOf(state.of(State::kRank)), highOf(state.of(State::kRound)), lowOf(state.of(State::kRound)));
   // The lane's phase before this one has failed, perhaps without any failure of the rank: it was stopped in between.
-  bool broken = !words.isNext(phase);
+  bool broken = !__any_sync(0xffffffff, state.succeeds(phase));
   // A block that begins late finds the state of the lane moved on by the first, and what it was.
   fenceGpu();
   __syncwarp();
-  const Together &together = laneState(p)->together[phase];
-  const uint32_t blocks = __shfl_sync(0xffffffff, loadRelaxedSys(&together.blocks), 0);
+  LaneState *lane = laneState(p);
+  const uint32_t blocks = __shfl_sync(0xffffffff, loadRelaxedSys(&lane->together[phase].blocks), 0);
   if (broken && blocks) {
-    round = __shfl_sync(0xffffffff, loadRelaxedSys(&together.round), 0);
-    era = __shfl_sync(0xffffffff, loadRelaxedSys(&together.era), 0);
+    tag = __shfl_sync(0xffffffff, loadRelaxedSys64(&lane->tags[phase]), 0);
     broken = false;
   }
-  const uint32_t number = phaseNumber(round, phase);
-  const auto generation = static_cast<int32_t>(lowOf(words.rank));
-  const uint64_t active = words.otherOf(StateWords::kActive), window = words.otherOf(StateWords::kWindow);
+  const uint32_t round = static_cast<uint32_t>(tag), number = phaseNumber(round, phase);
+  const auto generation = static_cast<int32_t>(lowOf(state.of(State::kRank)));
+  const uint64_t window = state.of(State::kWindow);
   const bool leftOut = generation != static_cast<int32_t>(lowOf(window));
-  const bool stopped = highOf(words.rank) || lowOf(words.otherOf(StateWords::kStop)) == kStopAll;
-  const int told = highOf(window) && !leftOut ? findVerdict(p, active, generation, number) : -1;
+  const bool stopped = highOf(state.of(State::kRank)) || lowOf(state.of(State::kStop)) == kStopAll;
+  const int told = highOf(window) && !leftOut ? findVerdict(p, state.of(State::kActive), generation, number) : -1;
   const bool may = !stopped && !leftOut && told < 0 && !broken;
   if (threadIdx.x == 0) {
     block.round = round;
-    block.generation = generation;
-    block.active = active;
-    block.tag = tagOf(generation, era, round);
-    if (!may) markPhaseFailed(laneState(p));
+    block.tag = tag;
+    if (!may) markPhaseFailed(lane);
     if (leftOut) failLeftOut(p, round, phase);
     else if (told >= 0) failAsTold(p, told);
   }
