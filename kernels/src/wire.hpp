@@ -121,7 +121,7 @@ struct LaneState {
   alignas(8) uint32_t round;  // of the next dispatch, or of the combine after a dispatch
   uint32_t era;               // grows when round numbers wrap; see tagOf()
   uint32_t completed;         // last phase that succeeded: 2 * round + phase
-  uint32_t tokens;            // L of the last dispatch, kInPackets and kBroken
+  uint32_t tokens;            // L of the last dispatch, and kInPackets
   Together together[2];
   // Progress of the phase that runs; 0 between phases.
   uint32_t ticket;
@@ -138,11 +138,8 @@ struct LaneState {
 
 static_assert(offsetof(LaneState, round) == 0 && offsetof(LaneState, completed) == 8 &&
               offsetof(LaneState, together) == 16);
-// With `tokens`: the phase that completed last went in packets, so its blocks may not all have left; see Together. And
-// a phase after it has failed, perhaps without any failure of the rank, which was stopped: nothing more is sent.
+// With `tokens`: the phase that completed last went in packets, so its blocks may not all have left; see Together.
 constexpr uint32_t kInPackets = 1u << 31;
-constexpr uint32_t kBroken = 1u << 30;
-constexpr uint32_t kTokensMask = kBroken - 1;
 
 struct RankState {
   alignas(8) int32_t generation;

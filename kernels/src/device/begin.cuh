@@ -140,7 +140,7 @@ __device__ inline void endPhase(const PhaseParams &p, int phase, const BlockStat
     lane->exits = 0;
   }
   if (succeeded) storePair(&lane->completed, phaseNumber(block.round, phase), tokens);
-  else storePair(&lane->completed, loadRelaxedSys(&lane->completed), tokens | kBroken);
+  else storePair(&lane->completed, loadRelaxedSys(&lane->completed), tokens);
 }
 
 }  // namespace moe_a2a

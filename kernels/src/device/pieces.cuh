@@ -47,7 +47,7 @@ __device__ __forceinline__ void endTogether(const PhaseParams &p, const BlockSta
                                             uint32_t tokens) {
   LaneState *lane = laneState(p);
   if (succeeded) storePair(&lane->completed, phaseNumber(block.round, phase), tokens | kInPackets);
-  else storePair(&lane->completed, loadRelaxedSys(&lane->completed), tokens | kBroken);
+  else storePair(&lane->completed, loadRelaxedSys(&lane->completed), tokens);
 }
 
 // Waits until no other block stores anything any more. Whole block.
@@ -62,7 +62,7 @@ __device__ __noinline__ inline void awaitOthers(const PhaseParams &p, const Bloc
     lane->done = 0;
     const uint32_t number = phaseNumber(block.round, phase);
     if (loadRelaxedSys(&lane->completed) == number) {
-      storePair(&lane->completed, number - 1, (loadRelaxedSys(&lane->tokens) & kTokensMask) | kBroken);
+      storePair(&lane->completed, number - 1, loadRelaxedSys(&lane->tokens) & ~kInPackets);
     }
   }
   __syncthreads();

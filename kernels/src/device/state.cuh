@@ -67,7 +67,8 @@ class State {
   __device__ __forceinline__ bool settle(const PhaseParams &p, int phase, BlockState &block) {
     if (!__all_sync(0xffffffff, isFine_ && static_cast<uint32_t>(clock64()) - seenAt_ < kFresh)) {
       pair_ = loadRelaxedSys64(addressOf(p));
-      isFine_ = __all_sync(0xffffffff, isWellHere() && (threadIdx.x != kProgress || succeeds(phase)));
+      const bool isOver = succeeds(phase);
+      isFine_ = __all_sync(0xffffffff, isWellHere() && (threadIdx.x != kProgress || isOver));
     }
     const int which = threadIdx.x;
     const uint32_t generation = __shfl_sync(0xffffffff, lowOf(pair_), kRank);
@@ -77,7 +78,7 @@ class State {
       block.tag = tagOf(generation, highOf(pair_), lowOf(pair_));
     }
     if (which == kActive) block.active = pair_;
-    if (which == kProgress) block.numTokens = phase == MOE_A2A_DISPATCH ? tokens_ : highOf(pair_) & kTokensMask;
+    if (which == kProgress) block.numTokens = phase == MOE_A2A_DISPATCH ? tokens_ : highOf(pair_) & ~kInPackets;
     return isFine_;
   }
 
@@ -93,9 +94,10 @@ class State {
   }
   __device__ __forceinline__ uint64_t of(int which) const { return __shfl_sync(0xffffffff, pair_, which); }
 
-  // The phase before has succeeded, as the lane with the progress sees it.
+  // The phase before has succeeded, and the round is that of this one, as the lane with the progress sees it.
   __device__ __forceinline__ bool succeeds(int phase) const {
-    return threadIdx.x == kProgress && (lowOf(pair_) & 1) != static_cast<uint32_t>(phase) && !(highOf(pair_) & kBroken);
+    const uint32_t round = __shfl_sync(0xffffffff, lowOf(pair_), kRound);
+    return threadIdx.x == kProgress && lowOf(pair_) == phaseNumber(round, phase) - 1;
   }
   // Nothing keeps this rank from sending, as far as this lane knows.
   __device__ __forceinline__ bool isWellHere() const {
