@@ -41,6 +41,70 @@ bool liesInWindow(const moe_a2a_rank &rank, const CombineParams &p, int64_t slot
   return p.expertOutput && p.expertOutput < end && p.expertOutput + slots * p.rowBytes > rank.window;
 }
 
+// Whether a combine is the lane's last one again, after a dispatch of as many tokens and slots.
+bool isAsBefore(const moe_a2a_rank &rank, const moe_a2a_combine_args &c) {
+  const LaneRecord &lane = rank.lanes[c.lane];
+  const auto &prepared = rank.combines[c.lane];
+  return lane.dispatched && prepared.params.phase.maxTokens == lane.maxTokens && prepared.params.rows == lane.rows &&
+         prepared.isFor(c);
+}
+
+// Makes the launch that the arguments ask for, after the lane's last dispatch.
+void prepare(const moe_a2a_rank &rank, const moe_a2a_combine_args &c,
+             Prepared<moe_a2a_combine_args, CombineParams> &prepared) {
+  const LaneRecord &lane = rank.lanes[c.lane];
+  CombineParams &p = prepared.params;
+  p = {};
+  p.phase = rank.phases[c.lane][MOE_A2A_COMBINE];
+  p.phase.maxTokens = lane.maxTokens;
+  const bool inPlace = c.expert_output == reinterpret_cast<uint64_t>(rank.window + p.phase.at.combine);
+  p.expertOutput = inPlace ? nullptr : reinterpret_cast<const uint8_t *>(c.expert_output);
+  p.output = reinterpret_cast<uint8_t *>(c.output);
+  p.hiddenSize = c.hidden_size;
+  p.dtype = c.dtype;
+  p.outDtype = c.out_dtype;
+  p.rowBytes = c.hidden_size * (c.dtype == MOE_A2A_FLOAT32 ? 4 : 2);
+  p.copyVectorLog2 = vectorLog2(c.expert_output, p.rowBytes);
+  const int outRowBytes = c.hidden_size * (c.out_dtype == MOE_A2A_FLOAT32 ? 4 : 2);
+  p.vectorized =
+      p.rowBytes % 16 == 0 && (c.output | static_cast<uint64_t>(outRowBytes)) %
+                                      (c.dtype == MOE_A2A_FLOAT32 && c.out_dtype != MOE_A2A_FLOAT32 ? 8 : 16) ==
+                                  0;
+  p.rows = lane.rows;
+  const int64_t slots = static_cast<int64_t>(rank.config.ep_size) * lane.maxTokens;
+  const uint64_t perRow = packetsOf(static_cast<uint64_t>(p.rowBytes));
+  if (takesPackets(rank, lane.maxTokens, perRow, packetsOf(rank.config.max_combine_bytes_per_token))) {
+    const int outPacketBytes = (c.dtype == MOE_A2A_FLOAT32 ? 2 : 4) * (c.out_dtype == MOE_A2A_FLOAT32 ? 4 : 2);
+    p.storesWhole = (c.output | static_cast<uint64_t>(outRowBytes)) % outPacketBytes == 0;
+    const int blocks =
+        planPackets(p.packets, perRow, static_cast<int>(slots), lane.rows, c.mapping, rank.maxPacketBlocks);
+    p.packets.headerLast = liesInWindow(rank, p, slots);
+    return prepared.keep(c, combineInPacketsFunction(c.dtype), blocks);
+  }
+  if (takesPush(rank, lane.maxTokens, p.rowBytes)) {
+    p.push.rows = p.phase.at.recv + rank.layout.recv_buffer_bytes;
+    p.push.headerLast = liesInWindow(rank, p, slots);
+    // What is pushed lies in rows as aligned as their length allows; what the caller passes need not.
+    const int needed = p.vectorized ? 4 : c.dtype == MOE_A2A_FLOAT32 ? 2 : 1;
+    p.push.sendsOwn = p.push.headerLast || p.copyVectorLog2 < needed;
+    const int blocks = planPush(p.push, slots, lane.rows, c.mapping, rank.maxBlocks);
+    return prepared.keep(c, combineByPushFunction(c.dtype), blocks);
+  }
+  const moe_a2a_mapping m = chooseMapping(c.mapping, lane.rows, std::max(1, p.rowBytes), rank.maxBlocks);
+  p.tokensPerTile = m.tokens_per_tile;
+  p.splits = m.splits;
+  p.lanesLog2 = m.kind == 2 ? kThreadsLog2 : kWarpLog2;
+  p.parts = partsOf(p.vectorized ? p.rowBytes / 16 : p.hiddenSize, m.splits);
+  const bool copies = !inPlace && slots > 0;
+  p.copyTickets =
+      copies ? static_cast<int>(std::min<int64_t>(rank.maxBlocks, (slots + kCopyRowsPerBlock - 1) / kCopyRowsPerBlock))
+             : 0;
+  const int blocks = c.mapping.blocks ? c.mapping.blocks : std::max(lane.rows ? m.blocks : 1, p.copyTickets);
+  const bool direct = p.copyTickets == 0 && p.vectorized && c.dtype == c.out_dtype &&
+                      isOneEach(lane.rows, p.tokensPerTile, p.splits, blocks, rank.maxBlocks);
+  prepared.keep(c, combineFunction(c.dtype, direct), blocks);
+}
+
 }  // namespace
 }  // namespace moe_a2a
 
@@ -49,62 +113,16 @@ extern "C" {
 int32_t moe_a2a_combine(moe_a2a_rank *rank, const moe_a2a_combine_args *c) {
   using namespace moe_a2a;
   if (!c || c->struct_size != sizeof(*c)) return invalid("struct_size is wrong");
-  if (const char *problem = problemOf(*rank, *c)) return invalid(problem);
-  const LaneRecord &lane = rank->lanes[c->lane];
-  CombineParams p{};
-  p.phase = phaseParams(*rank, c->lane, MOE_A2A_COMBINE, lane.maxTokens);
-  const bool inPlace = c->expert_output == reinterpret_cast<uint64_t>(rank->window + p.phase.at.combine);
-  p.expertOutput = inPlace ? nullptr : reinterpret_cast<const uint8_t *>(c->expert_output);
-  p.output = reinterpret_cast<uint8_t *>(c->output);
-  p.hiddenSize = c->hidden_size;
-  p.dtype = c->dtype;
-  p.outDtype = c->out_dtype;
-  p.rowBytes = c->hidden_size * (c->dtype == MOE_A2A_FLOAT32 ? 4 : 2);
-  p.copyVectorLog2 = vectorLog2(c->expert_output, p.rowBytes);
-  const int outRowBytes = c->hidden_size * (c->out_dtype == MOE_A2A_FLOAT32 ? 4 : 2);
-  p.vectorized =
-      p.rowBytes % 16 == 0 && (c->output | static_cast<uint64_t>(outRowBytes)) %
-                                      (c->dtype == MOE_A2A_FLOAT32 && c->out_dtype != MOE_A2A_FLOAT32 ? 8 : 16) ==
-                                  0;
-  p.rows = lane.rows;
-  const auto done = [&](int32_t result) {
-    if (result == MOE_A2A_OK) rank->lanes[c->lane].dispatched = false;
-    return result;
-  };
-  const int64_t slots = static_cast<int64_t>(rank->config.ep_size) * lane.maxTokens;
-  const uint64_t perRow = packetsOf(static_cast<uint64_t>(p.rowBytes));
-  if (takesPackets(*rank, lane.maxTokens, perRow, packetsOf(rank->config.max_combine_bytes_per_token))) {
-    const int outPacketBytes = (c->dtype == MOE_A2A_FLOAT32 ? 2 : 4) * (c->out_dtype == MOE_A2A_FLOAT32 ? 4 : 2);
-    p.storesWhole = (c->output | static_cast<uint64_t>(outRowBytes)) % outPacketBytes == 0;
-    const int blocks =
-        planPackets(p.packets, perRow, static_cast<int>(slots), lane.rows, c->mapping, rank->maxPacketBlocks);
-    p.packets.headerLast = liesInWindow(*rank, p, slots);
-    const void *kernel = combineInPacketsFunction(c->dtype);
-    return done(launch(*rank, kernel, blocks, &p, c->stream, c->lane, MOE_A2A_COMBINE));
+  const bool isLane = c->lane >= 0 && c->lane < MOE_A2A_MAX_LANES;
+  if (!isLane || !isAsBefore(*rank, *c)) {
+    if (const char *problem = problemOf(*rank, *c)) return invalid(problem);
+    prepare(*rank, *c, rank->combines[c->lane]);
   }
-  if (takesPush(*rank, lane.maxTokens, p.rowBytes)) {
-    p.push.rows = p.phase.at.recv + rank->layout.recv_buffer_bytes;
-    p.push.headerLast = liesInWindow(*rank, p, slots);
-    // What is pushed lies in rows as aligned as their length allows; what the caller passes need not.
-    const int needed = p.vectorized ? 4 : c->dtype == MOE_A2A_FLOAT32 ? 2 : 1;
-    p.push.sendsOwn = p.push.headerLast || p.copyVectorLog2 < needed;
-    const int blocks = planPush(p.push, slots, lane.rows, c->mapping, rank->maxBlocks);
-    return done(launch(*rank, combineByPushFunction(c->dtype), blocks, &p, c->stream, c->lane, MOE_A2A_COMBINE));
-  }
-  const moe_a2a_mapping m = chooseMapping(c->mapping, lane.rows, std::max(1, p.rowBytes), rank->maxBlocks);
-  p.tokensPerTile = m.tokens_per_tile;
-  p.splits = m.splits;
-  p.lanesLog2 = m.kind == 2 ? kThreadsLog2 : kWarpLog2;
-  p.parts = partsOf(p.vectorized ? p.rowBytes / 16 : p.hiddenSize, m.splits);
-  const bool copies = !inPlace && slots > 0;
-  p.copyTickets =
-      copies ? static_cast<int>(std::min<int64_t>(rank->maxBlocks, (slots + kCopyRowsPerBlock - 1) / kCopyRowsPerBlock))
-             : 0;
-  const int blocks = c->mapping.blocks ? c->mapping.blocks : std::max(lane.rows ? m.blocks : 1, p.copyTickets);
-  const bool direct = p.copyTickets == 0 && p.vectorized && c->dtype == c->out_dtype &&
-                      isOneEach(lane.rows, p.tokensPerTile, p.splits, blocks, rank->maxBlocks);
-  const void *kernel = combineFunction(c->dtype, direct);
-  return done(launch(*rank, kernel, blocks, &p, c->stream, c->lane, MOE_A2A_COMBINE));
+  auto &prepared = rank->combines[c->lane];
+  const int32_t result =
+      launch(*rank, prepared.kernel, prepared.blocks, &prepared.params, c->stream, c->lane, MOE_A2A_COMBINE);
+  if (result == MOE_A2A_OK) rank->lanes[c->lane].dispatched = false;
+  return result;
 }
 
 }  // extern "C"

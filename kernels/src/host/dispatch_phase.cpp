@@ -76,6 +76,63 @@ const char *problemOf(const moe_a2a_rank &rank, const moe_a2a_dispatch_args &d) 
   return nullptr;
 }
 
+// Makes the launch that the arguments ask for.
+void prepare(const moe_a2a_rank &rank, const moe_a2a_dispatch_args &d,
+             Prepared<moe_a2a_dispatch_args, DispatchParams> &prepared) {
+  DispatchParams &p = prepared.params;
+  p = {};
+  p.phase = rank.phases[d.lane][MOE_A2A_DISPATCH];
+  p.phase.maxTokens = d.max_tokens;
+  p.placement = rank.placement;
+  int widest = 1;
+  for (int q = 0; q < d.payload_count; q++) {
+    PayloadParams &payload = p.payloads[q];
+    payload.source = reinterpret_cast<const uint8_t *>(d.payloads[q]);
+    payload.target = payloadOffset(rank, d, q);
+    payload.rowBytes = d.row_bytes[q];
+    payload.vectorLog2 = vectorLog2(d.payloads[q], d.row_bytes[q]);
+    widest = std::max(widest, d.row_bytes[q]);
+  }
+  p.ids = reinterpret_cast<const int32_t *>(d.expert_ids);
+  p.tokenCount = reinterpret_cast<const int32_t *>(d.num_local_tokens_ptr);
+  p.stats = reinterpret_cast<const int32_t *>(d.expert_stats);
+  p.numTokens = d.num_local_tokens;
+  p.payloadCount = d.payload_count;
+  p.idPayload = d.expert_id_payload;
+  p.invalidId = d.invalid_expert_id;
+  p.statsLength = d.stats_length;
+  p.dropInvalid = rank.config.drop_invalid_experts;
+  p.fillPadding = rank.options.fill_padding;
+
+  const uint64_t perRow = countPackets(p);
+  const uint64_t room = packetsOf(rank.config.max_dispatch_bytes_per_token) + MOE_A2A_MAX_PAYLOADS;
+  if (d.stats_length == 0 && takesPackets(rank, d.max_tokens, perRow, room)) {
+    const int slots = rank.config.ep_size * d.max_tokens;
+    const int blocks = planPackets(p.packets, perRow, p.numTokens, slots, d.mapping, rank.maxPacketBlocks);
+    return prepared.keep(d, dispatchInPacketsFunction(), blocks);
+  }
+
+  const moe_a2a_mapping m = chooseMapping(d.mapping, d.num_local_tokens, widest, rank.maxBlocks);
+  p.tokensPerTile = m.tokens_per_tile;
+  p.splits = m.splits;
+  p.lanesLog2 = m.kind == 2 ? kThreadsLog2 : kWarpLog2;
+  for (int q = 0; q < d.payload_count; q++) {
+    p.payloads[q].parts = partsOf(d.row_bytes[q] >> p.payloads[q].vectorLog2, m.splits);
+  }
+  spreadWords(p);
+  p.idVectors = vectorLog2(d.expert_ids, static_cast<uint64_t>(p.phase.topK) * 4) == 4;
+  p.scan = m.slots_by == 2 || p.numTokens > kMaxCounted;
+  const int64_t idBytes = d.expert_id_payload < 0 ? 0
+                                                  : static_cast<int64_t>(rank.config.ep_size) * d.max_tokens *
+                                                        d.row_bytes[d.expert_id_payload];
+  const auto fillers = static_cast<int>(std::min<int64_t>(rank.maxBlocks, idBytes / kFillBytesPerBlock));
+  p.receivers = std::max(1, fillers);
+  const int blocks = d.mapping.blocks ? d.mapping.blocks : std::max(m.blocks, p.receivers);
+  const bool direct = !p.scan && !p.hasMore && p.receivers == 1 &&
+                      isOneEach(p.numTokens, p.tokensPerTile, p.splits, blocks, rank.maxBlocks);
+  prepared.keep(d, dispatchFunction(direct), blocks);
+}
+
 }  // namespace
 }  // namespace moe_a2a
 
@@ -93,61 +150,16 @@ int32_t moe_a2a_recv_offset(const moe_a2a_rank *rank, const moe_a2a_dispatch_arg
 int32_t moe_a2a_dispatch(moe_a2a_rank *rank, const moe_a2a_dispatch_args *d) {
   using namespace moe_a2a;
   if (!d || d->struct_size != sizeof(*d)) return invalid("struct_size is wrong");
-  if (const char *problem = problemOf(*rank, *d)) return invalid(problem);
-  DispatchParams p{};
-  p.phase = phaseParams(*rank, d->lane, MOE_A2A_DISPATCH, d->max_tokens);
-  p.placement = rank->placement;
-  int widest = 1;
-  for (int q = 0; q < d->payload_count; q++) {
-    PayloadParams &payload = p.payloads[q];
-    payload.source = reinterpret_cast<const uint8_t *>(d->payloads[q]);
-    payload.target = payloadOffset(*rank, *d, q);
-    payload.rowBytes = d->row_bytes[q];
-    payload.vectorLog2 = vectorLog2(d->payloads[q], d->row_bytes[q]);
-    widest = std::max(widest, d->row_bytes[q]);
+  const bool isLane = d->lane >= 0 && d->lane < MOE_A2A_MAX_LANES;
+  if (!isLane || !rank->dispatches[d->lane].isFor(*d)) {
+    if (const char *problem = problemOf(*rank, *d)) return invalid(problem);
+    prepare(*rank, *d, rank->dispatches[d->lane]);
   }
-  p.ids = reinterpret_cast<const int32_t *>(d->expert_ids);
-  p.tokenCount = reinterpret_cast<const int32_t *>(d->num_local_tokens_ptr);
-  p.stats = reinterpret_cast<const int32_t *>(d->expert_stats);
-  p.numTokens = d->num_local_tokens;
-  p.payloadCount = d->payload_count;
-  p.idPayload = d->expert_id_payload;
-  p.invalidId = d->invalid_expert_id;
-  p.statsLength = d->stats_length;
-  p.dropInvalid = rank->config.drop_invalid_experts;
-  p.fillPadding = rank->options.fill_padding;
-
-  const auto done = [&](int32_t result) {
-    if (result == MOE_A2A_OK) rank->lanes[d->lane] = {d->max_tokens, d->num_local_tokens, true};
-    return result;
-  };
-  const uint64_t perRow = countPackets(p);
-  const uint64_t room = packetsOf(rank->config.max_dispatch_bytes_per_token) + MOE_A2A_MAX_PAYLOADS;
-  if (d->stats_length == 0 && takesPackets(*rank, d->max_tokens, perRow, room)) {
-    const int slots = rank->config.ep_size * d->max_tokens;
-    const int blocks = planPackets(p.packets, perRow, p.numTokens, slots, d->mapping, rank->maxPacketBlocks);
-    return done(launch(*rank, dispatchInPacketsFunction(), blocks, &p, d->stream, d->lane, MOE_A2A_DISPATCH));
-  }
-
-  const moe_a2a_mapping m = chooseMapping(d->mapping, d->num_local_tokens, widest, rank->maxBlocks);
-  p.tokensPerTile = m.tokens_per_tile;
-  p.splits = m.splits;
-  p.lanesLog2 = m.kind == 2 ? kThreadsLog2 : kWarpLog2;
-  for (int q = 0; q < d->payload_count; q++) {
-    p.payloads[q].parts = partsOf(d->row_bytes[q] >> p.payloads[q].vectorLog2, m.splits);
-  }
-  spreadWords(p);
-  p.idVectors = vectorLog2(d->expert_ids, static_cast<uint64_t>(p.phase.topK) * 4) == 4;
-  p.scan = m.slots_by == 2 || p.numTokens > kMaxCounted;
-  const int64_t idBytes = d->expert_id_payload < 0 ? 0
-                                                   : static_cast<int64_t>(rank->config.ep_size) * d->max_tokens *
-                                                         d->row_bytes[d->expert_id_payload];
-  const auto fillers = static_cast<int>(std::min<int64_t>(rank->maxBlocks, idBytes / kFillBytesPerBlock));
-  p.receivers = std::max(1, fillers);
-  const int blocks = d->mapping.blocks ? d->mapping.blocks : std::max(m.blocks, p.receivers);
-  const bool direct = !p.scan && !p.hasMore && p.receivers == 1 &&
-                      isOneEach(p.numTokens, p.tokensPerTile, p.splits, blocks, rank->maxBlocks);
-  return done(launch(*rank, dispatchFunction(direct), blocks, &p, d->stream, d->lane, MOE_A2A_DISPATCH));
+  auto &prepared = rank->dispatches[d->lane];
+  const int32_t result =
+      launch(*rank, prepared.kernel, prepared.blocks, &prepared.params, d->stream, d->lane, MOE_A2A_DISPATCH);
+  if (result == MOE_A2A_OK) rank->lanes[d->lane] = {d->max_tokens, d->num_local_tokens, true};
+  return result;
 }
 
 }  // extern "C"

@@ -4,7 +4,7 @@
 
 namespace moe_a2a {
 
-PhaseParams phaseParams(const moe_a2a_rank &rank, int lane, int phase, int maxTokens) {
+PhaseParams phaseParams(const moe_a2a_rank &rank, int lane) {
   PhaseParams p{};
   p.window = rank.window;
   p.own = rank.own;
@@ -20,12 +20,10 @@ PhaseParams phaseParams(const moe_a2a_rank &rank, int lane, int phase, int maxTo
   p.lane = lane;
   p.topK = rank.config.top_k;
   p.maxTargets = rank.layout.max_targets;
-  p.maxTokens = maxTokens;
   p.maxBlocks = rank.maxBlocks;
   // With two lanes, or a GPU that is shared out, a kernel that only holds its place could keep out one that a peer
   // waits for.
   p.startNextEarly = rank.programmaticLaunch && rank.config.rounds_in_flight == 1 && rank.options.max_sms <= 0;
-  p.delays = rank.delays[phase];
   return p;
 }
 

@@ -5,7 +5,8 @@
 
 namespace moe_a2a {
 
-PhaseParams phaseParams(const moe_a2a_rank &rank, int lane, int phase, int maxTokens);
+// What is the same for all phases of a rank, once it has its memory.
+PhaseParams phaseParams(const moe_a2a_rank &rank, int lane);
 
 // One launch, and the phase's event behind it, unless a graph is captured. `stream` 0: the rank's own.
 int32_t launch(moe_a2a_rank &rank, const void *kernel, int blocks, void *params, uint64_t stream, int lane, int phase);

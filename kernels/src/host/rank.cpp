@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "../kernels.hpp"
+#include "launch.hpp"
 #include "parking.hpp"
 #include "pools.hpp"
 
@@ -120,6 +121,9 @@ int32_t create(moe_a2a_rank &rank) {
   MOE_A2A_ON_DEVICE(rank.options.device);
   if (const int32_t result = limitBlocks(rank)) return result;
   if (const int32_t result = allocate(rank)) return result;
+  for (int lane = 0; lane < rank.config.rounds_in_flight; lane++) {
+    for (PhaseParams &phase : rank.phases[lane]) phase = phaseParams(rank, lane);
+  }
   return initialise(rank);
 }
 
@@ -239,8 +243,13 @@ void moe_a2a_rank_destroy(moe_a2a_rank *rank) {
 
 int32_t moe_a2a_set_delays(moe_a2a_rank *rank, const moe_a2a_delays *d) {
   if (!d || d->struct_size != sizeof(*d)) return moe_a2a::invalid("struct_size is wrong");
-  for (int phase = 0; phase < 2; phase++) {
-    rank->delays[phase] = {d->before_stores[phase], d->before_flag[phase], d->after_flag[phase], d->after_wait[phase]};
+  for (int lane = 0; lane < MOE_A2A_MAX_LANES; lane++) {
+    for (int phase = 0; phase < 2; phase++) {
+      rank->phases[lane][phase].delays = {d->before_stores[phase], d->before_flag[phase], d->after_flag[phase],
+                                          d->after_wait[phase]};
+    }
+    rank->dispatches[lane].kernel = nullptr;
+    rank->combines[lane].kernel = nullptr;
   }
   return MOE_A2A_OK;
 }

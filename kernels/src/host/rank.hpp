@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <cstring>
 #include <string>
 
 #include "../params.hpp"
@@ -15,6 +16,27 @@ struct LaneRecord {
   int32_t rows = 0;
   bool dispatched = false;
 };
+
+namespace moe_a2a {
+
+// A lane's last launch of a phase: the same arguments make the same one again, and were checked.
+template <typename Arguments, typename Params>
+struct Prepared {
+  Arguments arguments;
+  Params params;
+  const void *kernel = nullptr;  // null: nothing is prepared
+  int blocks = 0;
+
+  // Byte by byte: padding that differs only costs time.
+  bool isFor(const Arguments &asked) const { return kernel && std::memcmp(&arguments, &asked, sizeof(Arguments)) == 0; }
+  void keep(const Arguments &asked, const void *function, int grid) {
+    std::memcpy(&arguments, &asked, sizeof(Arguments));
+    kernel = function;
+    blocks = grid;
+  }
+};
+
+}  // namespace moe_a2a
 
 struct moe_a2a_rank {
   moe_a2a_config config{};
@@ -40,8 +62,11 @@ struct moe_a2a_rank {
   bool aborted = false;
   std::string abortReason;
   moe_a2a::Placement placement{};
-  moe_a2a::Delays delays[2] = {};
   LaneRecord lanes[MOE_A2A_MAX_LANES];
+  // By lane and phase, what is the same for all of them.
+  moe_a2a::PhaseParams phases[MOE_A2A_MAX_LANES][2] = {};
+  moe_a2a::Prepared<moe_a2a_dispatch_args, moe_a2a::DispatchParams> dispatches[MOE_A2A_MAX_LANES] = {};
+  moe_a2a::Prepared<moe_a2a_combine_args, moe_a2a::CombineParams> combines[MOE_A2A_MAX_LANES] = {};
 };
 
 namespace moe_a2a {

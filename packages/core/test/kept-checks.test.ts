@@ -86,6 +86,36 @@ describe("what an earlier check came to", () => {
     }
   });
 
+  it("changes nothing where the device counts tokens, or statistics are gathered", () => {
+    const context: CheckContext = { ...cuda, config: { ...config, maxExpertStats: 4 } };
+    const forms = [
+      onGpu("int32", [1]),
+      onGpu("int32", [1], 0x2000n),
+      onGpu("int32", [4]),
+      onGpu("int32", [5]),
+      onGpu("float32", [1]),
+      onGpu("int32", [1, 1]),
+      onGpu("int32", [1], 0n),
+    ];
+    const fixed = { tokenSelectedExperts: ids[0]!, payloads: [rows[0]!], runtimeMaxTokensPerRank: 4 };
+    const inputs: DispatchInput<CudaTensor>[] = [2, ...forms].flatMap((numLocalTokens) =>
+      [undefined, ...forms].map((expertStats) => ({
+        ...fixed,
+        numLocalTokens,
+        ...(expertStats === undefined ? {} : { expertStats }),
+      })),
+    );
+    for (const former of inputs) {
+      const kept = outcome(() => checkDispatch(context, former));
+      if (typeof kept === "string") continue;
+      expect(checkDispatch(context, former, kept)).toBe(kept);
+      for (const input of inputs) {
+        const expected = outcome(() => checkDispatch(context, input));
+        expect(said(outcome(() => checkDispatch(context, input, kept)))).toEqual(said(expected));
+      }
+    }
+  });
+
   it("changes nothing for a combine", () => {
     const round = { maxTokens: 2, numLocalTokens: 2 };
     const results = [
@@ -103,6 +133,7 @@ describe("what an earlier check came to", () => {
     for (const former of calls) {
       const kept = outcome(() => checkCombine(cuda, round, ...former));
       if (typeof kept === "string") continue;
+      expect(checkCombine(cuda, round, ...former, kept)).toBe(kept);
       for (const call of calls) {
         const expected = outcome(() => checkCombine(cuda, round, ...call));
         expect(said(outcome(() => checkCombine(cuda, round, ...call, kept)))).toEqual(said(expected));

@@ -75,7 +75,8 @@ int32_t Rank::dispatch(int lane) {
   uint8_t *block = blocks[lane];
   const auto *words = reinterpret_cast<const int32_t *>(block);
   const auto *longs = reinterpret_cast<const uint64_t *>(block);
-  moe_a2a_dispatch_args args;
+  // With its padding, as the library compares it to the last one's.
+  auto args = moe_a2a_dispatch_args();
   args.struct_size = sizeof args;
   args.lane = lane;
   args.stream = longs[LaneBlock::kDispatchStream];
@@ -103,7 +104,7 @@ int32_t Rank::dispatch(int lane) {
 int32_t Rank::combine(int lane) {
   const auto *words = reinterpret_cast<const int32_t *>(blocks[lane]);
   const auto *longs = reinterpret_cast<const uint64_t *>(blocks[lane]);
-  moe_a2a_combine_args args;
+  auto args = moe_a2a_combine_args();
   args.struct_size = sizeof args;
   args.lane = lane;
   args.stream = longs[LaneBlock::kCombineStream];

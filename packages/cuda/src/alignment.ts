@@ -1,4 +1,10 @@
-import { argumentError, bytesPerElement, type CheckedTensor, type CudaTensor } from "@moe-a2a/core";
+import {
+  argumentError,
+  bytesPerElement,
+  type CheckedDispatch,
+  type CheckedTensor,
+  type CudaTensor,
+} from "@moe-a2a/core";
 
 /** A load or store at an address that is no multiple of its size ends the whole CUDA context, so it is refused before. */
 export function checkAligned(rank: number, argument: string, t: CheckedTensor<CudaTensor> | undefined): void {
@@ -11,4 +17,11 @@ export function checkAligned(rank: number, argument: string, t: CheckedTensor<Cu
     argument,
     `lies at ${address}; ${t.dtype} has to lie at a multiple of ${bytes} bytes here (payloads may lie anywhere)`,
   );
+}
+
+/** What a dispatch reads other than payloads. */
+export function checkInputsAligned(rank: number, checked: CheckedDispatch<CudaTensor>): void {
+  checkAligned(rank, "tokenSelectedExperts", checked.tokenSelectedExperts);
+  checkAligned(rank, "expertStats", checked.expertStats);
+  checkAligned(rank, "numLocalTokens", checked.tokenCount);
 }

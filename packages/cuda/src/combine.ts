@@ -33,36 +33,30 @@ export interface CombineParts {
 export class CudaCombine implements DeviceCombine {
   readonly #parts: CombineParts;
   readonly #phase: PhaseWait;
-  readonly #output: CudaTensor;
+  #output: CudaTensor | undefined;
   readonly #time: Promise<DeviceTime | undefined> | undefined;
 
-  private constructor(
-    parts: CombineParts,
-    output: CudaTensor,
-    time: Promise<DeviceTime | undefined> | undefined,
-  ) {
+  private constructor(parts: CombineParts, time: Promise<DeviceTime | undefined> | undefined) {
     this.#parts = parts;
     this.#time = time;
-    this.#output = output;
+    this.#output = parts.out;
     this.#phase = new PhaseWait(parts.context, parts.lane, "combine", parts.round);
   }
 
   /** Enqueues the combine. @throws ERR_MOE_A2A_ARGUMENT, ERR_MOE_A2A_CUDA */
   static start(parts: CombineParts): CudaCombine {
-    const { context, lane, round, dispatch, checked, out, stream, capture } = parts;
-    checkOverlap(context, lane, checked);
+    const { context, lane, round, dispatch, checked, stream, capture } = parts;
+    // What stands in the lane's block has passed.
+    if (checked !== lane.block.combine) checkOverlap(context, lane, checked);
     const { native, id } = context;
-    const shape = [dispatch.numLocalTokens, checked.hiddenSize];
-    const planned = () => view(checked.dtype, shape, context.device, context.own + BigInt(lane.at.output));
-    const output = out ?? planned();
-    const target: CheckedTensor<CudaTensor> = checked.out ?? output;
+    const target = checked.out ?? lane.ownOutput(dispatch.numLocalTokens, checked);
     lane.block.setCombine(checked, target, stream);
     const timer = context.timePhase(stream);
     if (native.combine(id, lane.index) < 0) {
       timer?.cancel();
       throw cudaError(native.lastError(), `rank ${context.rank}: combine()`);
     }
-    const started = new CudaCombine(parts, output, timer?.end());
+    const started = new CudaCombine(parts, timer?.end());
     lane.lastCombine = started;
     if (!capture) {
       lane.noteCombine(checked.expertOutput, target, round, stream);
@@ -71,7 +65,7 @@ export class CudaCombine implements DeviceCombine {
   }
 
   get output(): CudaTensor {
-    const { context, lane, out } = this.#parts;
+    const { context, lane, dispatch, checked, out } = this.#parts;
     context.checkOpen("output");
     if (!out && lane.lastCombine !== this) {
       throw context.stateError(
@@ -79,6 +73,10 @@ export class CudaCombine implements DeviceCombine {
         "over",
         "the lane's next combine reuses this memory; pass 'out' to keep results longer",
       );
+    }
+    if (!this.#output) {
+      const shape = [dispatch.numLocalTokens, checked.hiddenSize];
+      this.#output = view(checked.dtype, shape, context.device, lane.output);
     }
     return this.#output;
   }

@@ -95,15 +95,12 @@ export class CudaContext extends InstanceState implements FailureContext {
     this.lanes = layout.lanes.map((at, l) => {
       const [stream, dispatch, combine] = handles.slice(3 * l, 3 * l + 3) as [bigint, bigint, bigint];
       const start = this.window + BigInt(at.combine);
-      const buffer = { start, end: start + combineBytes };
-      const lane = new Lane(
-        l as 0 | 1,
-        at,
-        { stream, dispatch, combine },
-        parts.firstRound,
+      const combineBuffer = { start, end: start + combineBytes };
+      const lane = new Lane(l as 0 | 1, at, { stream, dispatch, combine }, parts.firstRound, {
         workspace,
-        buffer,
-      );
+        combineBuffer,
+        output: this.own + BigInt(at.output),
+      });
       native.bindLane(id, l, lane.block.memory);
       return lane;
     });

@@ -83,7 +83,7 @@ export class CudaDispatch implements DeviceDispatch, RoundInFlight {
     const { context, lane, checked } = this.#parts;
     checkCombineRow(context.checks, "combineBuffer()", hiddenSize, dtype);
     const shape = [context.config.epSize, checked.maxTokens, hiddenSize];
-    return view(dtype, shape, context.device, context.window + BigInt(lane.at.combine));
+    return view(dtype, shape, context.device, lane.combineBuffer.start);
   }
 
   async ready(options?: ReadyOptions): Promise<DispatchReport> {
@@ -107,8 +107,9 @@ export class CudaDispatch implements DeviceDispatch, RoundInFlight {
     this.#checkCombinable();
     const out = options?.out;
     const stream = checkStream(context.checks, options?.stream) ?? this.#parts.stream;
-    const combine = checkCombine(context.checks, checked, expertOutput, out);
-    checkAligned(context.rank, "out", combine.out);
+    const kept = lane.block.combine;
+    const combine = checkCombine(context.checks, checked, expertOutput, out, kept);
+    if (combine !== kept) checkAligned(context.rank, "out", combine.out);
     // Reading the arguments may have run code of the caller.
     this.#checkCombinable();
     this.#combine = CudaCombine.start({

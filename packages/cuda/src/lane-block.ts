@@ -49,6 +49,23 @@ export class LaneBlock {
   readonly memory = new ArrayBuffer(BLOCK_BYTES);
   readonly #words = new Int32Array(this.memory);
   readonly #longs = new BigUint64Array(this.memory);
+  /** What stands in the block, and passed all checks: the next checks hand it back where they find the same. */
+  #dispatch: CheckedDispatch<CudaTensor> | undefined;
+  #dispatchStream = 0n;
+  #recvOffsets: readonly bigint[] | undefined;
+  #combine: CheckedCombine<CudaTensor> | undefined;
+  #output: CheckedTensor<CudaTensor> | undefined;
+  #combineStream = 0n;
+
+  /** The last dispatch's arguments. */
+  get dispatch(): CheckedDispatch<CudaTensor> | undefined {
+    return this.#dispatch;
+  }
+
+  /** The last combine's arguments. */
+  get combine(): CheckedCombine<CudaTensor> | undefined {
+    return this.#combine;
+  }
 
   setMapping({ kind = 0, tokensPerTile = 0, splits = 0, blocks = 0, slotsBy = 0 }: Mapping): void {
     const mapping = [kind, tokensPerTile, splits, blocks, slotsBy];
@@ -57,9 +74,13 @@ export class LaneBlock {
   }
 
   setDispatch(checked: CheckedDispatch<CudaTensor>, stream: bigint): void {
+    if (checked === this.#dispatch && stream === this.#dispatchStream) return;
     const words = this.#words;
     const longs = this.#longs;
     const { payloads, rowBytes } = checked;
+    this.#dispatch = checked;
+    this.#dispatchStream = stream;
+    this.#recvOffsets = undefined;
     words[WORD.numLocalTokens] = checked.numLocalTokens;
     words[WORD.maxTokens] = checked.maxTokens;
     words[WORD.payloadCount] = payloads.length;
@@ -77,15 +98,21 @@ export class LaneBlock {
   }
 
   /** After the addon's `dispatch()`: where each payload's rows lie in the window, in bytes. */
-  recvOffsets(count: number): bigint[] {
-    const offsets: bigint[] = new Array(count);
-    for (let p = 0; p < count; p++) offsets[p] = this.#longs[LONG.recvOffsets + p]!;
+  recvOffsets(count: number): readonly bigint[] {
+    if (this.#recvOffsets) return this.#recvOffsets;
+    const offsets: bigint[] = [];
+    for (let p = 0; p < count; p++) offsets.push(this.#longs[LONG.recvOffsets + p]!);
+    this.#recvOffsets = offsets;
     return offsets;
   }
 
   setCombine(checked: CheckedCombine<CudaTensor>, output: CheckedTensor<CudaTensor>, stream: bigint): void {
+    if (checked === this.#combine && output === this.#output && stream === this.#combineStream) return;
     const words = this.#words;
     const longs = this.#longs;
+    this.#combine = checked;
+    this.#output = output;
+    this.#combineStream = stream;
     words[WORD.hiddenSize] = checked.hiddenSize;
     words[WORD.dtype] = DTYPES.indexOf(checked.dtype);
     words[WORD.outDtype] = DTYPES.indexOf(output.dtype);

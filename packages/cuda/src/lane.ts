@@ -1,4 +1,4 @@
-import type { CheckedDispatch, CheckedTensor, CudaTensor, LaneLayout } from "@moe-a2a/core";
+import type { CheckedCombine, CheckedDispatch, CheckedTensor, CudaTensor, LaneLayout } from "@moe-a2a/core";
 import { LaneBlock } from "./lane-block.js";
 import { type MemoryRange, rangeOf } from "./memory-range.js";
 import type { PhaseWait } from "./phase.js";
@@ -11,6 +11,14 @@ export interface RoundInFlight {
 
 /** What a lane has enqueued last, for copies that have to come after it. */
 export type Tail = "nothing" | "dispatch" | "combine" | "replay";
+
+/** Where a lane's memory lies on the device. */
+export interface LaneMemory {
+  /** Everything that peers and kernels write in this rank's memory, of all lanes. */
+  readonly workspace: readonly MemoryRange[];
+  readonly combineBuffer: MemoryRange;
+  readonly output: bigint;
+}
 
 /** Numbers the phases of a lane in the order of time. */
 function phaseNumber(kind: "dispatch" | "combine", round: number): number {
@@ -27,6 +35,8 @@ export class Lane {
   readonly events: { readonly dispatch: bigint; readonly combine: bigint };
   /** Where peers read this rank's results, in its window. */
   readonly combineBuffer: MemoryRange;
+  /** Where results go that the caller has no memory for. */
+  readonly output: bigint;
   readonly block: LaneBlock = new LaneBlock();
   /** The round that the next dispatch starts; grows for ever, the GPU knows its low 32 bits. */
   nextRound: number;
@@ -45,8 +55,9 @@ export class Lane {
   #combined: readonly [CheckedTensor<CudaTensor>, CheckedTensor<CudaTensor>] | undefined;
   /** The last dispatch. */
   #dispatched: CheckedDispatch<CudaTensor> | undefined;
-  /** Everything that peers and kernels write in this rank's memory. */
   readonly #workspace: readonly MemoryRange[];
+  /** The output memory, as the last combine without the caller's took it. */
+  #ownOutput: CheckedTensor<CudaTensor> | undefined;
   /** Phases that somebody waits for. */
   readonly waiting: Set<PhaseWait> = new Set();
 
@@ -55,16 +66,16 @@ export class Lane {
     at: LaneLayout,
     handles: { readonly stream: bigint; readonly dispatch: bigint; readonly combine: bigint },
     firstRound: number,
-    workspace: readonly MemoryRange[],
-    combineBuffer: MemoryRange,
+    memory: LaneMemory,
   ) {
     this.index = index;
     this.at = at;
     this.stream = handles.stream;
     this.events = handles;
     this.nextRound = firstRound;
-    this.#workspace = workspace;
-    this.combineBuffer = combineBuffer;
+    this.#workspace = memory.workspace;
+    this.combineBuffer = memory.combineBuffer;
+    this.output = memory.output;
     this.enqueued = { dispatch: firstRound - 1, combine: firstRound - 1 };
   }
 
@@ -100,6 +111,14 @@ export class Lane {
     return [...this.dispatchInputs(), ...this.#workspace];
   }
 
+  /** The output memory for `rows` results of a combine; the same object where the last one had this form. */
+  ownOutput(rows: number, { dtype, hiddenSize }: CheckedCombine<CudaTensor>): CheckedTensor<CudaTensor> {
+    const last = this.#ownOutput;
+    if (last?.dtype === dtype && last.shape[0] === rows && last.shape[1] === hiddenSize) return last;
+    this.#ownOutput = { dtype, shape: [rows, hiddenSize], data: this.output };
+    return this.#ownOutput;
+  }
+
   noteCombine(
     expertOutput: CheckedTensor<CudaTensor>,
     output: CheckedTensor<CudaTensor>,
@@ -107,21 +126,23 @@ export class Lane {
     stream: bigint,
   ): void {
     this.#combined = [expertOutput, output];
-    this.noteEnqueued("combine", round, stream);
+    this.enqueued.combine = round;
+    this.tail = "combine";
+    this.#noteEnqueued(stream);
   }
 
   noteDispatch(checked: CheckedDispatch<CudaTensor>, round: number, stream: bigint): void {
     this.#dispatched = checked;
-    this.noteEnqueued("dispatch", round, stream);
+    this.enqueued.dispatch = round;
+    this.tail = "dispatch";
+    this.#noteEnqueued(stream);
   }
 
   /** Notes that a phase was enqueued on `stream`, outside of a capture. */
-  noteEnqueued(kind: "dispatch" | "combine", round: number, stream: bigint): void {
-    this.enqueued[kind] = round;
-    this.tail = kind;
+  #noteEnqueued(stream: bigint): void {
     this.tailIsOwn = stream === this.stream;
     // Who waits for the event that was just recorded anew had better wait for another one.
-    for (const phase of this.waiting) phase.retarget();
+    if (this.waiting.size > 0) for (const phase of this.waiting) phase.retarget();
   }
 
   /** Starts anew after a reset. */

@@ -60,6 +60,18 @@ describe("a figure beside the reference's", () => {
   });
 });
 
+describe("what the host takes", () => {
+  it("stands below the table", () => {
+    const host = { dispatch: 4.51, combine: 4.3, replay: 7 };
+    expect(formatBench(figures, reference)).not.toContain("host");
+    expect(
+      formatBench({ ...figures, host }, reference)
+        .split("\n")
+        .at(-1),
+    ).toBe("host, warm: dispatch 4.5, combine 4.3, replay of a round 7.0");
+  });
+});
+
 describe("what is measured", () => {
   it("has every line of the reference", () => {
     const points = shapes.flatMap((shape) => pointsOf(shape, 4, 8192));

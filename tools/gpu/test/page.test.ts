@@ -37,6 +37,31 @@ describe("the GPU section of docs/performance.md", () => {
     expect(page).toContain("Forms on the wire");
     expect(page).toContain("| deepseek in rows | 11.0 |");
   });
+
+  it("shows what the host takes once it is warm, next to a launch alone, where those were measured", () => {
+    const { markdown } = readPage(root);
+    const reference = { ranks: 4, storeGBs: 349, rows: [] } as never;
+    const rows = [{ shape: "deepseek", tokens: 1, slots: 1, round: 14 }];
+    const host = { dispatch: 4.5, combine: 4.25, replay: 7 };
+    const pageOf = (more: object, ...others: object[]) => {
+      const figures = { ranks: 2, samples: 5, roundsPerGraph: 20, rows, ...more };
+      const steps = [{ name: "bench", status: "passed", seconds: 1, figures }, ...others] as never;
+      return renderPage(markdown, { ...report(), runs: [{ ...report().runs[0]!, steps }] }, reference)
+        .markdown;
+    };
+    const probe = {
+      name: "probe",
+      status: "passed",
+      seconds: 1,
+      figures: { pingPongNs: 1, launchHostUs: 3.2 },
+    };
+    expect(pageOf({}, probe)).not.toContain("Host, warm");
+    expect(pageOf({ host })).toContain("| in all | 4.50 | 4.25 | 7.00 | – |\n");
+    expect(pageOf({ host })).not.toContain("beyond a launch");
+    const page = pageOf({ host }, probe);
+    expect(page).toContain("| in all | 4.50 | 4.25 | 7.00 | 3.20 |");
+    expect(page).toContain("| beyond a launch | 1.30 | 1.05 | 3.80 |  |");
+  });
 });
 
 describe("the model", () => {

@@ -8,7 +8,6 @@ import {
   type CheckedTensor,
   checkKept,
   checkTable,
-  checkTensor,
   type ExpectedTable,
   elementBytes,
 } from "./check-tensor.js";
@@ -54,6 +53,7 @@ const INT32: readonly DType[] = ["int32"];
 
 const INT32_MIN = -(2 ** 31);
 const INT32_MAX = 2 ** 31 - 1;
+const HANDLE_MAX = 2n ** 64n - 1n;
 
 function isInteger(value: unknown, low: number, high: number = Number.MAX_SAFE_INTEGER): value is number {
   return Number.isInteger(value) && (value as number) >= low && (value as number) <= high;
@@ -83,12 +83,14 @@ function checkRows(context: CheckContext, ids: CheckedTensor, maxTokens: number)
 /** @throws ERR_MOE_A2A_ARGUMENT */
 export function checkStream({ rank, device }: CheckContext, given: unknown): bigint | undefined {
   if (device === "cpu" || given === undefined) return undefined;
-  if (typeof given === "bigint" && given >= 0n && given < 1n << 64n) return given;
+  if (typeof given === "bigint" && given >= 0n && given <= HANDLE_MAX) return given;
   throw streamError(rank, given);
 }
 
 const IDS: ExpectedTable = { dtype: INT32, dims: "numLocalTokens, topK", dimensions: 2 };
 const PAYLOAD: ExpectedTable = { dims: "numLocalTokens, n", dimensions: 2 };
+const COUNT: ExpectedTable = { dtype: INT32, dims: "1", dimensions: 1 };
+const STATS: ExpectedTable = { dtype: INT32, dims: "n", dimensions: 1 };
 
 /** Names of payloads in messages, made once. */
 const payloadNames: readonly string[] = Array.from({ length: LIMITS.payloads }, (_, p) => `payloads[${p}]`);
@@ -111,9 +113,14 @@ function checkPayloads<T extends Tensor>(
   // All entries are read before one is looked into: reading a tensor may run code of the caller.
   const entries: unknown[] = [];
   for (let p = 0; p < count; p++) entries.push(list[p]);
-  const payloads = entries.map((entry, p) => checkPayload<T>(context, p, entry, numLocalTokens, kept?.[p]));
-  const isKept = kept?.length === payloads.length && payloads.every((payload, p) => payload === kept[p]);
-  return isKept ? kept : payloads;
+  const payloads: CheckedTensor<T>[] = [];
+  let isKept = kept?.length === count;
+  for (let p = 0; p < count; p++) {
+    const payload = checkPayload<T>(context, p, entries[p], numLocalTokens, kept?.[p]);
+    isKept &&= payload === kept?.[p];
+    payloads.push(payload);
+  }
+  return isKept && kept ? kept : payloads;
 }
 
 function checkPayload<T extends Tensor>(
@@ -153,13 +160,13 @@ function checkExpertIdPayload(rank: number, given: unknown, payloads: readonly C
   return given;
 }
 
-function checkStats<T extends Tensor>(context: CheckContext, given: unknown): CheckedTensor<T> | undefined {
+function checkStats<T extends Tensor>(
+  context: CheckContext,
+  given: unknown,
+  kept: CheckedTensor<T> | undefined,
+): CheckedTensor<T> | undefined {
   if (given === undefined) return undefined;
-  const stats = checkTensor<T>(context, "expertStats", given, {
-    dtype: INT32,
-    shape: [undefined],
-    dims: "n",
-  });
+  const stats = checkTable<T>(context, "expertStats", given, STATS, undefined, undefined, kept);
   const length = stats.shape[0] as number;
   if (length > context.config.maxExpertStats) throw statsError(context, length);
   return stats;
@@ -199,7 +206,7 @@ export function checkDispatch<T extends Tensor>(
   const onDevice = context.device === "cuda" && typeof count === "object" && count !== null;
   const given = onDevice ? undefined : checkNumLocalTokens(context, count, maxTokens);
   const tokenCount = onDevice
-    ? checkTensor<T>(context, "numLocalTokens", count, { dtype: INT32, shape: [1], dims: "1" })
+    ? checkTable<T>(context, "numLocalTokens", count, COUNT, 1, undefined, kept?.tokenCount)
     : undefined;
   const tokenSelectedExperts = checkTable<T>(
     context,
@@ -216,7 +223,7 @@ export function checkDispatch<T extends Tensor>(
   if (!isInteger(invalidTokenExpertId, INT32_MIN, INT32_MAX)) {
     throw invalidTokenExpertIdError(rank, invalidTokenExpertId);
   }
-  const stats = checkStats<T>(context, expertStats);
+  const stats = checkStats<T>(context, expertStats, kept?.expertStats);
   const stream = checkStream(context, input.stream);
   checkKept(context, "tokenSelectedExperts", tokenSelectedExperts);
   for (let p = 0; p < payloads.length; p++) checkKept(context, "payloads", payloads[p]);

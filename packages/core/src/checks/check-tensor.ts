@@ -182,7 +182,8 @@ export function checkTable<T extends Tensor>(
     tensor !== kept ||
     (first !== undefined && shape[0] !== first) ||
     (second !== undefined && shape[1] !== second) ||
-    !holdsAll(tensor)
+    // An address that was found right is right; arrays can lose their elements.
+    (context.device === "cpu" && !holdsAll(tensor))
   )
     checkAsTable(context, argument, tensor, expected, first, second);
   return tensor;

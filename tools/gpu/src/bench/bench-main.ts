@@ -4,7 +4,7 @@ import { Worker } from "node:worker_threads";
 import { createThreadGroup } from "@moe-a2a/core";
 import { cudaBackend } from "@moe-a2a/cuda";
 import type { BenchJob, BenchMessage } from "./bench-worker.js";
-import type { BenchFigures, BenchRow } from "./figures.js";
+import type { BenchFigures, BenchRow, HostFigures } from "./figures.js";
 
 const help = `Times dispatch, combine and graph-replayed rounds through the public API, a rank per worker thread, and checks results
 before and after.
@@ -46,6 +46,7 @@ function main(): void {
     number,
   ];
   const rows: BenchRow[] = [];
+  const measured: { host?: HostFigures } = {};
   let done = 0;
   for (const ticket of createThreadGroup(ranks)) {
     const job: BenchJob = { ticket, devices, samples, roundsPerGraph, largest, seed: 1, all: values.all };
@@ -57,6 +58,7 @@ function main(): void {
     worker.on("message", (message: BenchMessage) => {
       if ("failure" in message) fail(message.failure);
       else if ("done" in message) done++;
+      else if ("host" in message) measured.host = message.host;
       else {
         rows.push(message.row);
         console.error(JSON.stringify(message.row));
@@ -69,7 +71,7 @@ function main(): void {
   process.on("exit", () => {
     if (done < ranks) process.exitCode = 1;
     const store = values["store-gbs"] === undefined ? {} : { storeGBs: Number(values["store-gbs"]) };
-    const figures: BenchFigures = { ranks, samples, roundsPerGraph, ...store, rows };
+    const figures: BenchFigures = { ranks, samples, roundsPerGraph, ...store, ...measured, rows };
     const text = `${JSON.stringify(figures, null, 2)}\n`;
     if (values.json === undefined) process.stdout.write(text);
     else writeFileSync(values.json, text);

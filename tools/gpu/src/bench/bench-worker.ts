@@ -1,6 +1,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { type Group, joinThreadGroup, type ThreadTicket } from "@moe-a2a/core";
-import type { BenchRow } from "./figures.js";
+import type { BenchRow, HostFigures } from "./figures.js";
+import { measureHost } from "./host.js";
 import { measure, type Times } from "./measure.js";
 import { BenchRank } from "./rank.js";
 import { rowsBetween } from "./routing.js";
@@ -22,6 +23,7 @@ export interface BenchJob {
 
 export type BenchMessage =
   | { readonly row: BenchRow }
+  | { readonly host: HostFigures }
   | { readonly failure: string }
   | { readonly done: true };
 
@@ -77,6 +79,13 @@ async function rowOf(group: Group, point: Point, times: Times, bytes: number): P
   };
 }
 
+/** What the host takes: the slowest rank's. */
+async function hostOf(group: Group, bench: BenchRank, point: Point): Promise<HostFigures> {
+  const own = await measureHost(bench, point);
+  const [dispatch, combine, replay] = await slowest(group, [own.dispatch, own.combine, own.replay]);
+  return { dispatch: dispatch!, combine: combine!, replay: replay! };
+}
+
 async function run(job: BenchJob): Promise<void> {
   const group = joinThreadGroup(job.ticket);
   const { rank, size } = group;
@@ -84,7 +93,8 @@ async function run(job: BenchJob): Promise<void> {
   for (const shape of job.all ? [...shapes, ...factors] : shapes) {
     const config = configOf(shape, size, Math.min(job.largest, Math.max(...shape.tokens)));
     const bench = await BenchRank.create(config, shape, group, device, job.seed);
-    for (const point of pointsOf(shape, size, config.maxTokensPerRank)) {
+    const points = pointsOf(shape, size, config.maxTokensPerRank);
+    for (const point of points) {
       const at = (what: string) => (error: unknown) => {
         throw new Error(`${what}: ${describePoint(point)}`, { cause: error });
       };
@@ -94,6 +104,11 @@ async function run(job: BenchJob): Promise<void> {
       const row = await rowOf(group, point, times, wireBytes(point, bench.ids));
       if (rank > 0) continue;
       parentPort!.postMessage({ row } satisfies BenchMessage);
+    }
+    const smallest = points.find(({ tokens, idle }) => tokens === 1 && idle === undefined);
+    if (shape === shapes[0] && smallest) {
+      const host = await hostOf(group, bench, smallest);
+      if (rank === 0) parentPort!.postMessage({ host } satisfies BenchMessage);
     }
     await bench.close();
   }

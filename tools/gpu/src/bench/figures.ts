@@ -23,10 +23,19 @@ export interface BenchRow {
   readonly host?: { readonly dispatch: number; readonly combine: number; readonly replay: number };
 }
 
+/** What the host takes to enqueue phases of one token, and to replay one such round, once warm: medians in µs. */
+export interface HostFigures {
+  readonly dispatch: number;
+  readonly combine: number;
+  readonly replay: number;
+}
+
 export interface BenchFigures {
   readonly ranks: number;
   readonly samples: number;
   readonly roundsPerGraph: number;
+  /** The slowest rank's. */
+  readonly host?: HostFigures;
   /** What all GPUs storing to all others come to, from the probe of the same run. */
   readonly storeGBs?: number;
   readonly rows: readonly BenchRow[];
@@ -131,10 +140,15 @@ export function formatBench(figures: BenchFigures, reference: Reference): string
     "ratio  ",
   ];
   const probe = figures.storeGBs === undefined ? "no store probe" : `store probe ${figures.storeGBs} GB/s`;
+  const { host } = figures;
+  const warm = host
+    ? `\nhost, warm: dispatch ${number(host.dispatch)}, combine ${number(host.combine)}, replay of a round ${number(host.replay)}`
+    : "";
   return (
     `${figures.ranks} ranks, medians in µs of ${figures.samples} samples, slowest rank; round: ` +
     `${figures.roundsPerGraph} in one graph; ${probe}\n` +
     `theirs: ${reference.source.split(",")[0]}, ${reference.date}, scaled to this probe; ! over ${reference.limits.ratio} × theirs\n` +
-    formatTable([head, ...figures.rows.map(cells)])
+    formatTable([head, ...figures.rows.map(cells)]) +
+    warm
   );
 }

@@ -119,25 +119,38 @@ export class BenchRank {
   }
 
   /** Enqueues a dispatch of the point's tokens; `rotating`: of other ones each time, as far as there are others. */
-  dispatch({ counts, slots }: Pick<Point, "counts" | "slots">, stream = this.stream, rotating = false) {
+  dispatch(point: Pick<Point, "counts" | "slots">, stream = this.stream, rotating = false) {
+    return this.a2a.dispatch(this.input(point, stream, rotating));
+  }
+
+  /** What such a dispatch takes. */
+  input({ counts, slots }: Pick<Point, "counts" | "slots">, stream = this.stream, rotating = false) {
     const count = counts[this.a2a.epRank]!;
     const first = rotating && this.#next + count <= this.a2a.config.maxTokensPerRank ? this.#next : 0;
     if (rotating) this.#next = first + count;
     const payloads = this.#payloads.map((payload) => rowsOf(payload, first, count));
-    return this.a2a.dispatch({
+    return {
       numLocalTokens: count,
       tokenSelectedExperts: payloads.at(-2)!,
       payloads,
       runtimeMaxTokensPerRank: slots,
       expertIdPayloadIndex: payloads.length - 2,
       stream,
-    });
+    };
   }
 
   /** Enqueues the combine of what lies in the combine buffer. */
   combine(dispatch: ReturnType<BenchRank["dispatch"]>, count: number, stream = this.stream) {
-    const out = rowsOf(this.#out, 0, count);
-    return dispatch.combine(dispatch.combineBuffer(this.#shape.hidden, "bfloat16"), { out, stream });
+    const { results, out } = this.combineInput(dispatch, count);
+    return dispatch.combine(results, { out, stream });
+  }
+
+  /** What such a combine takes. */
+  combineInput(dispatch: ReturnType<BenchRank["dispatch"]>, count: number) {
+    return {
+      results: dispatch.combineBuffer(this.#shape.hidden, "bfloat16"),
+      out: rowsOf(this.#out, 0, count),
+    };
   }
 
   /**

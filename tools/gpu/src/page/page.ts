@@ -13,6 +13,7 @@ import {
   type Measured,
   type NcclFigures,
   rounds,
+  warmHost,
 } from "./tables.js";
 
 const BEGIN = "<!-- GPU figures: made by `npm run gpu:report -- page` -->";
@@ -51,6 +52,15 @@ function forms(measured: Measured): string[] {
   return tables.length > 0 ? [title, ...tables] : [];
 }
 
+/** Where that was measured. */
+function warm(measured: Measured): string[] {
+  const figures = warmHost(measured);
+  const title =
+    "**Host, warm.** The calls of rounds of one token, one after another while the GPUs keep up, in µs; a phase is a launch, " +
+    "an event behind it and what the library does.";
+  return figures ? [title, figures] : [];
+}
+
 function section(name: string, measured: Measured, reference: Reference, plot: string): string {
   const { figures, nccl } = measured;
   const versions = nccl ? ` NCCL ${nccl.nccl} with PyTorch ${nccl.torch}.` : "";
@@ -73,6 +83,7 @@ function section(name: string, measured: Measured, reference: Reference, plot: s
     ...forms(measured),
     "**Host**, to enqueue, in µs.",
     host(measured),
+    ...warm(measured),
     "**More ranks** of one NVLink domain, by the model: what the bytes of a round take at the rate of this run's stores. Not measured.",
     growth(measured),
   ]

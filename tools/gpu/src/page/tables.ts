@@ -150,6 +150,19 @@ export function host(measured: Measured): string {
   );
 }
 
+/** The same of one token once all code is warm, next to a launch alone as the probe of the same run makes it. */
+export function warmHost({ figures: { host }, probe }: Measured): string {
+  if (!host) return "";
+  const bare = probe?.launchHostUs;
+  const calls = [host.dispatch, host.combine, host.replay];
+  const cell = (value: number): string => value.toFixed(2);
+  const beyond = bare === undefined ? [] : [["beyond a launch", ...calls.map((v) => cell(v - bare)), ""]];
+  return table(
+    ["", "dispatch()", "combine()", "replay of one round", "a launch alone"],
+    [["in all", ...calls.map(cell), bare === undefined ? "–" : cell(bare)], ...beyond],
+  );
+}
+
 /** Not measured: what bytes alone take as the ranks of one NVLink domain grow, at the rate of this run's stores. */
 export function growth({ figures }: Measured): string {
   const store = figures.storeGBs;
