@@ -160,8 +160,8 @@ enum moe_a2a_shareable {
 
 /** How rows go over the wire; equal on all ranks. */
 enum moe_a2a_wire_form {
-  /** In packets where there are few, else in rows, with results pushed where there are many; from values that all ranks
-   * agree on. */
+  /** In packets where there are few, else in rows, with results pushed where there are many and few SMs; from values
+   * that all ranks agree on. */
   MOE_A2A_WIRE_CHOSEN = 0,
   /** In rows; results are pulled. */
   MOE_A2A_WIRE_ROWS = 1,

@@ -134,7 +134,7 @@ int32_t Rank::copy(bool toDevice, uint64_t address, void *staged, uint64_t bytes
   TRY(EventPool::instance().take(device, &event));
   const auto enqueue = [&]() -> int32_t {
     for (size_t i = 0; i < streamCount; i++) {
-      // Waiting takes what the event stands for now, so that one event does for all.
+      // A wait is for what the event stands for at that moment, so that one event does for all.
       TRY(moe_a2a_event_record(device, event, streams[i]));
       TRY(moe_a2a_event_wait(device, event, stream));
     }
