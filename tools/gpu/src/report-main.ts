@@ -15,7 +15,8 @@ const help = `Reads and keeps reports of GPU runs.
   npm run gpu:check                              what the kept report covered, and whether it is of these sources
   npm run gpu:report -- show [FILE]              a report with its tables; default the kept one
   npm run gpu:report -- merge FILE FILE …        merges reports of the same sources, and keeps the result
-  npm run gpu:report -- page                     writes tables and plots of docs/performance.md from the kept report
+  npm run gpu:report -- page [FILE]              writes tables and plots of docs/performance.md, from what a report has
+                                                 measured, which is kept in tools/gpu/reports/figures.json; default that
   --keep FILE                                    where it is kept; default tools/gpu/reports/latest.json`;
 
 const root = fileURLToPath(new URL("../../..", import.meta.url));
@@ -47,7 +48,7 @@ function main(): void {
     writeFileSync(values.keep, `${JSON.stringify(merged, null, 2)}\n`);
     console.log(`${formatReport(merged)}\nkept in ${values.keep}`);
   } else if (command === "page" && !values.help) {
-    writePage(pathToFileURL(root));
+    writePage(pathToFileURL(root), files[0] === undefined ? undefined : read(files[0]));
   } else {
     console.log(help);
     if (!values.help) process.exitCode = 2;

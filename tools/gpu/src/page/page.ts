@@ -103,23 +103,36 @@ export function renderPage(
   if (from < 0 || to < from) throw new Error(`the page has no place between "${BEGIN}" and "${END}"`);
   const all = measuredIn(report);
   const sections = all.map(({ name, measured }) => section(name, measured, reference, plotName(measured)));
-  const text = sections.length > 0 ? sections.join("\n\n") : "The last GPU run measured nothing.";
+  const origin = `Measured with the kernels of commit ${report.revision}.`;
+  const text = sections.length > 0 ? [origin, ...sections].join("\n\n") : "Nothing was measured yet.";
   return {
     markdown: `${markdown.slice(0, from + BEGIN.length)}\n\n${text}\n\n${markdown.slice(to)}`,
     plots: new Map(all.map(({ measured }) => [plotName(measured), plotRounds(measured)])),
   };
 }
 
-/** The page as it is, and as the kept report has it. @param root the repository's */
+/** Apart from the report of the last sources, as hosts with several GPUs are rare. */
+const FIGURES = "tools/gpu/reports/figures.json";
+
+/** The page as it is, and as the kept figures have it. @param root the repository's */
 export function readPage(root: URL) {
   const read = (path: string): string => readFileSync(new URL(path, root), "utf8");
-  const report = parseReport(read("tools/gpu/reports/latest.json"), "latest.json");
+  const report = parseReport(read(FIGURES), "figures.json");
   const reference = JSON.parse(read("tools/gpu/reference/flashinfer.json")) as Reference;
   const markdown = read("docs/performance.md");
   return { markdown, made: renderPage(markdown, report, reference) };
 }
 
-export function writePage(root: URL): void {
+/** @param measured replaces the kept figures. @throws where it has none */
+export function writePage(root: URL, measured?: Report): void {
+  if (measured) {
+    const steps = new Set(["probe", "bench", "nccl"]);
+    const runs = measured.runs
+      .map((run) => ({ ...run, steps: run.steps.filter(({ name }) => steps.has(name)) }))
+      .filter((run) => run.steps.some(({ name }) => name === "bench"));
+    if (runs.length === 0) throw new Error("the report has no run of the benchmark");
+    writeFileSync(new URL(FIGURES, root), `${JSON.stringify({ ...measured, runs }, null, 2)}\n`);
+  }
   const { made } = readPage(root);
   writeFileSync(new URL("docs/performance.md", root), made.markdown);
   for (const [name, plot] of made.plots) writeFileSync(new URL(`docs/figures/${name}`, root), plot);
