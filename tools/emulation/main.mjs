@@ -22,6 +22,9 @@ npm run emulate -- addon <script> [arguments]
 const { NODE_OPTIONS = "", REQUIRE_CUDA } = process.env;
 const directory = fileURLToPath(new URL("build", import.meta.url));
 
+/** Worlds in which a mistake has to show, at the least. */
+const WORLDS_PER_MUTANT = 400;
+
 /** Of one world, which takes a fraction of a second. */
 const TIMEOUT_MS = 120_000;
 
@@ -74,7 +77,9 @@ const seconds = (from, to) => ((to - from) / 1000).toFixed(0);
 /** Random worlds, and kernels with a mistake. */
 async function playWorlds(values, options) {
   const first = Number.parseInt(values.seed, 10);
-  const seeds = Array.from({ length: Number.parseInt(values.worlds, 10) }, (_, i) => first + i);
+  const worlds = Number.parseInt(values.worlds, 10);
+  const seedsOf = (length) => Array.from({ length }, (_, i) => first + i);
+  const seeds = seedsOf(worlds);
   const wrong = [];
   const started = performance.now();
   const program = await buildTest("rounds_test", directory, options);
@@ -94,7 +99,7 @@ async function playWorlds(values, options) {
       change,
       base: directory,
     });
-    const [found] = await failuresOf(mutant, seeds, options.jobs, 1);
+    const [found] = await failuresOf(mutant, seedsOf(Math.max(worlds, WORLDS_PER_MUTANT)), options.jobs, 1);
     console.log(`${name} (${what}): ${found ? `found by seed ${found.seed}` : "NOT FOUND"}`);
     if (!found) wrong.push(name);
   }

@@ -17,6 +17,15 @@ export const mutants = [
     ),
   },
   {
+    name: "round-not-compared",
+    what: "a phase goes by what was completed last, and may take the number of the round before",
+    change: replaced(
+      "state.cuh",
+      "lowOf(pair_) == phaseNumber(round, phase) - 1",
+      "(lowOf(pair_) & 1) != static_cast<uint32_t>(phase)",
+    ),
+  },
+  {
     name: "rows-not-fenced",
     what: "a block counts its rows as sent without ordering them before that",
     change: replaced("begin.cuh", "if (stored) fenceSys();", ""),

@@ -107,7 +107,7 @@ bool step() {
     const size_t pick = chance()() % residents.size();
     const Resident resident = residents[pick];
     wakeInTurn(*resident.block);
-    if (resident.block->ready.empty()) continue;
+    if (!canGoOn(*resident.block)) continue;
     Kernel &kernel = *resident.block->kernel;
     if (runBlock(*resident.block, 1 + static_cast<int>(chance()() % 3000))) {
       freeBlock(resident.block);
@@ -120,7 +120,7 @@ bool step() {
   }
   for (const Resident &resident : residents) {
     wakeInTurn(*resident.block);
-    if (!resident.block->ready.empty()) return true;
+    if (canGoOn(*resident.block)) return true;
   }
   report("no thread can go on" + situation());
 }

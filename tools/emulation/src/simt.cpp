@@ -270,6 +270,12 @@ void freeBlock(Block *block) {
 }
 
 bool runBlock(Block &block, int resumes) {
+  // What its threads have stored may be on the way for a while after they have left.
+  if (block.live == 0) {
+    const size_t left = block.pending.size(), some = left > 8 ? left / 4 : chance()() % 8 == 0;
+    for (size_t i = 0; i < some && !block.pending.empty(); i++) flush(block, chance()() % block.pending.size());
+    advanceTime();
+  }
   for (int i = 0; i < resumes && !block.ready.empty(); i++) {
     const size_t pick = chance()() % block.ready.size();
     Thread &thread = block.threads[static_cast<size_t>(block.ready[pick])];
@@ -289,7 +295,7 @@ bool runBlock(Block &block, int resumes) {
     if (!block.pending.empty() && chance()() % laziness() == 0) flush(block, chance()() % block.pending.size());
     advanceTime();
   }
-  return block.live == 0;
+  return block.live == 0 && block.pending.empty();
 }
 
 std::string stuckThreads(const Block &block) {

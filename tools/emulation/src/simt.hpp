@@ -106,13 +106,14 @@ void settle(const void *at, size_t bytes);
 // The scheduler's side.
 std::mt19937_64 &chance();
 Block *makeBlock(Kernel &kernel, uint3 index);
-// Runs threads of a block for a while; true if the block is done.
+// Runs threads of a block for a while; true if the block is done, and all that it has stored is seen.
 bool runBlock(Block &block, int resumes);
 void freeBlock(Block *block);
 void flushAll(Block &block);
 // Lets the threads go on that wait for the kernels before, if those are done.
 void wakeInTurn(Block &block);
 void settleIn(Block &block, const void *at, size_t bytes);
+inline bool canGoOn(const Block &block) { return !block.ready.empty() || block.live == 0; }
 std::string stuckThreads(const Block &block);
 void note();         // something has changed, so time goes slowly
 void advanceTime();  // a step is over
