@@ -13,6 +13,17 @@ describe("the figures that are kept", () => {
     expect(withTables(page, figures)).toBe(page);
   });
 
+  it("are of GPUs, too, where every fault was played in every kind of group that can have it", () => {
+    const { groups } = figures.gpuFaults!;
+    expect(Object.keys(groups)).toEqual(["local", "threads", "processes"]);
+    for (const [kind, { faults }] of Object.entries(groups)) {
+      expect(faults.map(({ fault }) => fault)).toEqual(
+        figures.faults![kind]!.faults.map(({ fault }) => fault),
+      );
+      expect(faults.filter(({ failed }) => failed > 0)).toEqual([]);
+    }
+  });
+
   it("are of long runs, in which nothing failed", () => {
     const { faults, soak, surface, frames, strangers, native } = figures;
     for (const kind of ["local", "threads", "processes"]) {
@@ -46,6 +57,31 @@ describe("collecting figures", () => {
     expect(soak!.processes!.memory.map(({ rss }) => rss)).toEqual([10, 40, 30]);
     expect(soak!.processes).toMatchObject({ commit: "abc", ranks: 3, rounds: 10 });
     expect(surface).toEqual({ tool: "surface", cases: 1 });
+  });
+
+  it("takes the faults of a GPU report", () => {
+    const faults = [
+      { fault: "aborts", timeLimitMs: 1, scenarios: 2, failed: 0, told: 2, medianMs: 0.123, mostMs: 1 },
+    ];
+    const step = (status: string) => ({
+      name: "faults",
+      status,
+      figures: [{ group: "local", seconds: 1.04, faults }],
+    });
+    const machine = { gpus: [{ name: "H200" }, { name: "H200" }] };
+    const report = {
+      revision: "abc",
+      runs: [
+        { machine, steps: [step("passed")] },
+        { machine, steps: [] },
+      ],
+    };
+    expect(collect({}, report, "def").gpuFaults).toEqual({
+      gpus: "2 × H200",
+      groups: { local: { commit: "abc", seconds: 1, faults: [{ ...faults[0], medianMs: 0.1 }] } },
+    });
+    const failed = { ...report, runs: [{ machine, steps: [step("failed")] }] };
+    expect(() => collect({}, failed, "def")).toThrow("no run of faults that passed");
   });
 
   it("refuses what is of no tool, and a page without places", () => {

@@ -1,6 +1,15 @@
 /** What a tool has written with --json. */
 type Run = Readonly<Record<string, unknown>> & { readonly tool: string };
 
+/** As far as it matters here: what `tools/gpu` keeps of runs on GPUs. */
+interface GpuReport {
+  readonly revision: string;
+  readonly runs: readonly {
+    readonly machine: { readonly gpus: readonly { readonly name: string }[] };
+    readonly steps: readonly { readonly name: string; readonly status: string; readonly figures?: unknown }[];
+  }[];
+}
+
 /** Of one rank's process: what it had in use once warm, and in the end. */
 interface Memory {
   readonly rss: number;
@@ -21,7 +30,7 @@ export interface FaultFigures {
 
 export interface FaultGroup {
   readonly commit: string;
-  readonly seed: number;
+  readonly seed?: number;
   readonly seconds: number;
   readonly faults: readonly FaultFigures[];
 }
@@ -45,6 +54,8 @@ export interface Figures {
   readonly node?: string;
   readonly cpus?: number;
   readonly faults?: Readonly<Record<string, FaultGroup>>;
+  /** The same on GPUs. */
+  readonly gpuFaults?: { readonly gpus: string; readonly groups: Readonly<Record<string, FaultGroup>> };
   readonly soak?: Readonly<Record<string, Soak>>;
   readonly surface?: Run;
   readonly frames?: Run;
@@ -54,21 +65,15 @@ export interface Figures {
 
 const rounded = (value: number): number => Math.round(value * 10) / 10;
 
-function faultsOf(run: Run, commit: string): Record<string, FaultGroup> {
-  const { seed, groups } = run as unknown as {
-    readonly seed: number;
-    readonly groups: readonly {
-      readonly group: string;
-      readonly seconds: number;
-      readonly faults: readonly FaultFigures[];
-    }[];
-  };
+type FaultRun = readonly Pick<FaultGroup & { readonly group: string }, "group" | "seconds" | "faults">[];
+
+function faultsOf(groups: FaultRun, commit: string, seed?: number): Record<string, FaultGroup> {
   return Object.fromEntries(
     groups.map(({ group, seconds, faults }) => [
       group,
       {
         commit,
-        seed,
+        ...(seed === undefined ? {} : { seed }),
         seconds: rounded(seconds),
         faults: faults.map((found) =>
           found.medianMs === undefined
@@ -78,6 +83,18 @@ function faultsOf(run: Run, commit: string): Record<string, FaultGroup> {
       },
     ]),
   );
+}
+
+/** The faults of a GPU report, of its last run that has some. */
+function gpuFaultsOf({ revision, runs }: GpuReport): Figures["gpuFaults"] {
+  for (const { machine, steps } of [...runs].reverse()) {
+    const step = steps.find(({ name, status }) => name === "faults" && status === "passed");
+    if (!step) continue;
+    const names = [...new Set(machine.gpus.map(({ name }) => name))];
+    const gpus = `${machine.gpus.length} × ${names.join(", ")}`;
+    return { gpus, groups: faultsOf(step.figures as FaultRun, revision) };
+  }
+  throw new Error("the GPU report has no run of faults that passed");
 }
 
 interface SoakRun {
@@ -118,10 +135,13 @@ function soakOf(run: Run, commit: string): Record<string, Soak> {
  *
  * @param commit what was run
  */
-export function collect(figures: Figures, run: Run, commit: string): Figures {
+export function collect(figures: Figures, run: Run | GpuReport, commit: string): Figures {
+  if (!("tool" in run)) return { ...figures, gpuFaults: gpuFaultsOf(run) };
   switch (run.tool) {
-    case "faults":
-      return { ...figures, faults: { ...figures.faults, ...faultsOf(run, commit) } };
+    case "faults": {
+      const faults = faultsOf(run.groups as FaultRun, commit, run.seed as number);
+      return { ...figures, faults: { ...figures.faults, ...faults } };
+    }
     case "soak":
       return { ...figures, soak: { ...figures.soak, ...soakOf(run, commit) } };
     case "surface":

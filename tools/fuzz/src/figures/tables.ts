@@ -85,7 +85,7 @@ function faultCell(found: FaultFigures | undefined): string {
 }
 
 /** How soon the others knew, by fault and kind of group. */
-export function faultsTable({ faults = {} }: Figures): string {
+export function faultsTable({ faults = {} }: Pick<Figures, "faults">): string {
   const kinds = KINDS.filter((kind) => faults[kind]);
   // Not every fault can befall a rank of every kind of group.
   const most = [...kinds].sort((a, b) => faults[b]!.faults.length - faults[a]!.faults.length);
@@ -99,7 +99,15 @@ export function faultsTable({ faults = {} }: Figures): string {
   return markdown(["fault of one rank", "time limit, ms", ...kinds], rows);
 }
 
-const TABLES = { runs: runsTable, faults: faultsTable } as const;
+/** The same on GPUs. */
+export function gpuFaultsTable({ gpuFaults }: Figures): string {
+  if (!gpuFaults) return "Not measured yet.";
+  const { gpus, groups } = gpuFaults;
+  const [first] = Object.values(groups);
+  return `On ${gpus}, commit ${first?.commit}:\n\n${faultsTable({ faults: groups })}`;
+}
+
+const TABLES = { runs: runsTable, faults: faultsTable, gpuFaults: gpuFaultsTable } as const;
 
 /** A page with the tables of these figures in their places: between comments `figures: NAME` and `end`. */
 export function withTables(page: string, figures: Figures): string {
