@@ -1,21 +1,7 @@
 // Random rounds against a reference on the CPU, byte for byte; and, with --time, how long phases take.
-#include "world.cuh"
-
-#ifdef MOE_A2A_TRACE
-extern "C" int moe_a2a_trace_dispatch(long long *clocks);
-extern "C" int moe_a2a_trace_combine(long long *clocks);
-extern "C" int moe_a2a_trace_dispatch_packets(long long *clocks);
-extern "C" int moe_a2a_trace_combine_packets(long long *clocks);
-extern "C" int moe_a2a_trace_combine_push(long long *clocks);
-#endif
+#include "rounds_timing.cuh"
 
 namespace {
-
-struct Options {
-  int ranks = 2, experts = 16, topK = 4, capacity = 64, hidden = 64, extra = 7, stats = 3, rounds = 50, seed = 1,
-      kind = 0, slotsBy = 0, splits = 0, tile = 0, blocks = 0, deviceCount = 0, time = 0, lanes = 1, tokens = -1,
-      delays = 0, wire = 0, maxSms = 0, ramp = 0, alone = 0, chained = 1;
-};
 
 struct Inputs {
   int tokens;
@@ -64,72 +50,6 @@ void expectEqual(const void *a, const void *b, size_t bytes, const char *what, i
   if (failures++ < 10)
     std::printf("round %d rank %d: %s differs at byte %zu of %zu: %02x instead of %02x\n", round, rank, what, at, bytes,
                 static_cast<const uint8_t *>(b)[at], static_cast<const uint8_t *>(a)[at]);
-}
-
-moe_a2a_mapping mappingOf(const Options &o) { return {o.kind, o.tile, o.splits, o.blocks, o.slotsBy}; }
-
-// One of the rounds that follow one another without the host in between, each with what the last one came to.
-struct Link {
-  int m;
-  bool isFirst;     // with slots
-  bool hasExperts;  // else what came is combined as it is
-  bool inPlace;
-};
-
-void enqueueDispatch(World &w, const Options &o, int r, int lane, int m, int tokens, bool onDevice,
-                     bool again = false) {
-  RankMemory &mem = w.ranks[r];
-  moe_a2a_dispatch_args d{};
-  d.struct_size = sizeof(d);
-  d.lane = lane;
-  d.num_local_tokens = onDevice ? m : tokens;
-  d.num_local_tokens_ptr = onDevice ? reinterpret_cast<uint64_t>(mem.count) : 0;
-  d.max_tokens = m;
-  d.expert_ids = reinterpret_cast<uint64_t>(mem.ids);
-  d.payload_count = o.extra ? 3 : 2;
-  d.payloads[0] = reinterpret_cast<uint64_t>(again ? mem.output : mem.hidden);
-  d.payloads[1] = reinterpret_cast<uint64_t>(mem.ids);
-  d.payloads[2] = reinterpret_cast<uint64_t>(mem.extra);
-  d.row_bytes[0] = o.hidden * 2;
-  d.row_bytes[1] = o.topK * 4;
-  d.row_bytes[2] = o.extra;
-  d.expert_id_payload = 1;
-  d.invalid_expert_id = -3;
-  d.expert_stats = reinterpret_cast<uint64_t>(mem.stats);
-  d.stats_length = o.stats;
-  d.mapping = mappingOf(o);
-  CHECK_A2A(moe_a2a_dispatch(mem.rank, &d));
-}
-
-uint64_t alignUp(uint64_t n) { return (n + 255) / 256 * 256; }
-
-void enqueueExperts(World &w, const Options &o, int r, int lane, const Link &link) {
-  RankMemory &mem = w.ranks[r];
-  const int m = link.m;
-  if (m == 0 || !link.hasExperts) return;
-  const auto &at = w.layout.lanes[lane];
-  CHECK_CUDA(cudaSetDevice(mem.device));
-  auto *out = link.inPlace ? reinterpret_cast<uint16_t *>(mem.window + at.combine) : mem.offered;
-  expertKernel<<<dim3(8, o.ranks), 128, 0, reinterpret_cast<cudaStream_t>(mem.stream)>>>(
-      reinterpret_cast<const uint16_t *>(mem.window + at.recv),
-      reinterpret_cast<const int32_t *>(mem.own + at.recv_counts), out, m, o.hidden, r);
-  CHECK_CUDA(cudaGetLastError());
-}
-
-void enqueueCombine(World &w, const Options &o, int r, int lane, const Link &link) {
-  RankMemory &mem = w.ranks[r];
-  const auto &at = w.layout.lanes[lane];
-  moe_a2a_combine_args c{};
-  c.struct_size = sizeof(c);
-  c.lane = lane;
-  c.expert_output = !link.hasExperts ? mem.window + at.recv
-                    : link.inPlace   ? mem.window + at.combine
-                                     : reinterpret_cast<uint64_t>(mem.offered);
-  c.hidden_size = o.hidden;
-  c.dtype = c.out_dtype = MOE_A2A_BFLOAT16;
-  c.output = reinterpret_cast<uint64_t>(mem.output);
-  c.mapping = mappingOf(o);
-  CHECK_A2A(moe_a2a_combine(mem.rank, &c));
 }
 
 // What rank `r` sends: the tokens for each rank, in order.
@@ -290,103 +210,6 @@ void correctness(const Options &o, int devices) {
   }
 }
 
-void timing(const Options &o, int devices) {
-  World w(o.ranks, o.experts, o.topK, o.capacity, o.hidden, 0, 0, devices, 1, 0, 500, o.wire, o.maxSms, o.alone);
-  std::mt19937 random(5);
-  const int T = o.tokens < 0 ? o.capacity : o.tokens, m = o.capacity;
-  Options plain = o;
-  plain.extra = plain.stats = 0;
-  for (RankMemory &mem : w.ranks) {
-    std::vector<int32_t> ids;
-    for (int t = 0; t < m; t++) {
-      std::vector<int> chosen;
-      while (static_cast<int>(chosen.size()) < o.topK) {
-        const int id = static_cast<int>(random() % o.experts);
-        bool again = false;
-        for (int c : chosen) again |= c == id;
-        if (!again) chosen.push_back(id);
-      }
-      ids.insert(ids.end(), chosen.begin(), chosen.end());
-    }
-    CHECK_CUDA(cudaSetDevice(mem.device));
-    CHECK_CUDA(cudaMemcpy(mem.ids, ids.data(), ids.size() * 4, cudaMemcpyHostToDevice));
-  }
-  constexpr int kRounds = 20, kSamples = 15;
-  // 0: rounds, 1: dispatch alone is not possible, so the combine's share is told by a round without it.
-  std::vector<uint64_t> graphs(o.ranks), starts(o.ranks), ends(o.ranks);
-  for (int r = 0; r < o.ranks; r++) {
-    RankMemory &mem = w.ranks[r];
-    CHECK_A2A(moe_a2a_timer_create(mem.device, &starts[r]));
-    CHECK_A2A(moe_a2a_timer_create(mem.device, &ends[r]));
-    CHECK_A2A(moe_a2a_capture_begin(mem.device, mem.stream));
-    for (int i = 0; i < kRounds; i++) {
-      enqueueDispatch(w, plain, r, 0, m, o.ramp ? T * (r + 1) / o.ranks : T, false);
-      enqueueCombine(w, plain, r, 0, {m, true, true, true});
-    }
-    CHECK_A2A(moe_a2a_capture_end(mem.device, mem.stream, &graphs[r]));
-  }
-  std::vector<float> samples;
-  for (int s = 0; s < kSamples; s++) {
-    for (int r = 0; r < o.ranks; r++)
-      CHECK_A2A(moe_a2a_graph_launch(w.ranks[r].device, graphs[r], w.ranks[r].stream, 1));
-    for (int r = 0; r < o.ranks; r++) {
-      RankMemory &mem = w.ranks[r];
-      CHECK_A2A(moe_a2a_event_record(mem.device, starts[r], mem.stream));
-      CHECK_A2A(moe_a2a_graph_launch(mem.device, graphs[r], mem.stream, 1));
-      CHECK_A2A(moe_a2a_event_record(mem.device, ends[r], mem.stream));
-    }
-    float worst = 0;
-    for (int r = 0; r < o.ranks; r++) {
-      RankMemory &mem = w.ranks[r];
-      CHECK_A2A(moe_a2a_drain(mem.rank));
-      float ms = 0;
-      CHECK_A2A(moe_a2a_event_elapsed(mem.device, starts[r], ends[r], &ms));
-      if (moe_a2a_has_failed(mem.rank)) {
-        moe_a2a_phase_outcome outcome{};
-        outcome.struct_size = sizeof(outcome);
-        CHECK_A2A(moe_a2a_outcome(mem.rank, 0, 0, 0x3fffffffu, &outcome));
-        const moe_a2a_failure &f = outcome.failure;
-        std::printf(
-            "sample %d: rank %d failed: code %d, found by %d, phase %d, round %x, kind %d, missing %llx, field %d\n", s,
-            r, f.code, f.found_by, f.phase, f.round, f.kind, (unsigned long long)f.missing_mask, f.field);
-        failures++;
-      }
-      worst = ms > worst ? ms : worst;
-    }
-    if (s > 2) samples.push_back(worst * 1000 / kRounds);
-  }
-  std::sort(samples.begin(), samples.end());
-  std::printf("T %d m %d H %d K %d E %d R %d kind %d tile %d splits %d: round median %.2f us, min %.2f, max %.2f\n", T,
-              m, o.hidden, o.topK, o.experts, o.ranks, o.kind, o.tile, o.splits, samples[samples.size() / 2],
-              samples.front(), samples.back());
-#ifdef MOE_A2A_TRACE
-  for (int which = 0; which < 2; which++) {
-    long long clocks[32] = {};
-    CHECK_CUDA(cudaSetDevice(0));
-    if (which == 0) moe_a2a_trace_dispatch(clocks);
-    else moe_a2a_trace_combine(clocks);
-    std::printf(which ? "  combine :" : "  dispatch:");
-    for (int i = 2; i < (which ? 7 : 11); i++) std::printf(" %lld", clocks[i] - clocks[1]);
-    if (which == 0) moe_a2a_trace_dispatch_packets(clocks);
-    else moe_a2a_trace_combine_packets(clocks);
-    std::printf("; in packets:");
-    for (int b = 0; b < 32; b += 16) {
-      std::printf(b ? " | last" : "");
-      for (int i = 2; i < 11; i++) std::printf(" %lld", clocks[b + i] ? clocks[b + i] - clocks[b + 1] : 0);
-    }
-    std::printf("\n");
-  }
-  long long clocks[32] = {};
-  moe_a2a_trace_combine_push(clocks);
-  std::printf("  by push:");
-  for (int b = 0; b < 32; b += 16) {
-    for (int i = 2; i < 7; i++) std::printf(" %lld", clocks[b + i] ? clocks[b + i] - clocks[b + 1] : 0);
-    std::printf(b ? "\n" : " | last");
-  }
-#endif
-  for (int r = 0; r < o.ranks; r++) CHECK_A2A(moe_a2a_graph_destroy(w.ranks[r].device, graphs[r]));
-}
-
 }  // namespace
 
 int main(int argc, char **argv) {
@@ -417,7 +240,7 @@ int main(int argc, char **argv) {
     std::printf("no GPU: nothing was run\n");
     return 0;
   }
-  if (o.time) timing(o, devices);
+  if (o.time) failures += timing(o, devices);
   else correctness(o, devices);
   if (!o.time)
     std::printf(

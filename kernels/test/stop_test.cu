@@ -1,19 +1,26 @@
 // A rank that is stopped while it waits, as by a reset or a close, gives up its round: it may still send what was
-// dispatched, but never offers results of a dispatch that did not arrive.
+// dispatched, but never offers results of a dispatch that did not arrive, nor sends rows of a later round.
 #include "world.cuh"
 
 namespace {
 
 constexpr int kTokens = 4;
 
-void dispatch(World &w, int r) {
+int failures = 0;
+void expect(bool holds, int wire, const char *what) {
+  if (holds) return;
+  failures++;
+  std::printf("FAILED, wire form %d: %s\n", wire, what);
+}
+
+void dispatch(World &w, int r, const uint16_t *rows) {
   RankMemory &mem = w.ranks[r];
   moe_a2a_dispatch_args d{};
   d.struct_size = sizeof(d);
   d.num_local_tokens = d.max_tokens = kTokens;
   d.expert_ids = reinterpret_cast<uint64_t>(mem.ids);
   d.payload_count = 1;
-  d.payloads[0] = reinterpret_cast<uint64_t>(mem.hidden);
+  d.payloads[0] = reinterpret_cast<uint64_t>(rows);
   d.row_bytes[0] = w.hidden * 2;
   d.expert_id_payload = -1;
   CHECK_A2A(moe_a2a_dispatch(mem.rank, &d));
@@ -37,6 +44,71 @@ moe_a2a_phase_outcome outcomeOf(World &w, int r, int phase) {
   return outcome;
 }
 
+// Two ranks, of which the first has rows of ones to send, then some of twos.
+class Stopped {
+ public:
+  Stopped(int devices, int wire) : w(2, 4, 2, kTokens, 64, 0, 0, devices, 1, 0, 500, wire), wire_(wire) {
+    for (RankMemory &mem : w.ranks) {
+      const std::vector<int32_t> ids = {0, 3, 1, 2, 3, 0, 2, 1};
+      const size_t bytes = static_cast<size_t>(kTokens) * w.hidden * 2;
+      CHECK_CUDA(cudaSetDevice(mem.device));
+      CHECK_CUDA(cudaMemcpy(mem.ids, ids.data(), ids.size() * 4, cudaMemcpyHostToDevice));
+      CHECK_CUDA(cudaMemset(mem.hidden, 1, bytes));
+      CHECK_CUDA(cudaMemset(mem.offered, 2, bytes));
+    }
+  }
+
+  // Stops the first rank, which waits; then the other one makes its round.
+  void finish() {
+    CHECK_A2A(moe_a2a_stop(w.ranks[0].rank, 1));
+    CHECK_A2A(moe_a2a_drain(w.ranks[0].rank));
+    dispatch(w, 1, w.ranks[1].hidden);
+    combine(w, 1);
+    CHECK_A2A(moe_a2a_drain(w.ranks[1].rank));
+    expect(!outcomeOf(w, 0, MOE_A2A_DISPATCH).completed, wire_, "the stopped rank's dispatch did not complete");
+    expect(!outcomeOf(w, 0, MOE_A2A_COMBINE).completed, wire_, "nor did its combine");
+    expect(outcomeOf(w, 1, MOE_A2A_DISPATCH).completed, wire_, "its peer got what it had dispatched");
+    std::vector<uint8_t> rows(static_cast<size_t>(w.hidden) * 2);
+    const auto *received = reinterpret_cast<const void *>(w.ranks[1].window + w.layout.lanes[0].recv);
+    CHECK_CUDA(cudaMemcpy(rows.data(), received, rows.size(), cudaMemcpyDeviceToHost));
+    expect(rows == std::vector<uint8_t>(rows.size(), 1), wire_, "and nothing else");
+    const moe_a2a_phase_outcome last = outcomeOf(w, 1, MOE_A2A_COMBINE);
+    expect(!last.completed, wire_, "but no results");
+    expect(last.failure.code == MOE_A2A_FAIL_MISSING && last.failure.missing_mask == 1, wire_,
+           "and is told who did not offer any");
+  }
+
+  World w;
+
+ private:
+  int wire_;
+};
+
+void stopRound(int devices, int wire) {
+  Stopped stopped(devices, wire);
+  dispatch(stopped.w, 0, stopped.w.ranks[0].hidden);
+  combine(stopped.w, 0);
+  stopped.finish();
+}
+
+// In a graph the next round begins while the one before ends.
+void stopGraph(int devices, int wire) {
+  Stopped stopped(devices, wire);
+  World &w = stopped.w;
+  RankMemory &mem = w.ranks[0];
+  uint64_t graph = 0;
+  CHECK_A2A(moe_a2a_capture_begin(mem.device, mem.stream));
+  for (const uint16_t *rows : {mem.hidden, mem.offered}) {
+    dispatch(w, 0, rows);
+    combine(w, 0);
+  }
+  CHECK_A2A(moe_a2a_capture_end(mem.device, mem.stream, &graph));
+  CHECK_A2A(moe_a2a_graph_launch(mem.device, graph, mem.stream, 1));
+  CHECK_A2A(moe_a2a_note_replay(mem.rank, mem.stream));
+  stopped.finish();
+  CHECK_A2A(moe_a2a_graph_destroy(mem.device, graph));
+}
+
 }  // namespace
 
 int main() {
@@ -45,34 +117,10 @@ int main() {
     std::printf("no GPU: nothing was run\n");
     return 0;
   }
-  World w(2, 4, 2, kTokens, 64, 0, 0, devices, 1, 0, 500);
-  for (RankMemory &mem : w.ranks) {
-    const std::vector<int32_t> ids = {0, 3, 1, 2, 3, 0, 2, 1};
-    CHECK_CUDA(cudaSetDevice(mem.device));
-    CHECK_CUDA(cudaMemcpy(mem.ids, ids.data(), ids.size() * 4, cudaMemcpyHostToDevice));
-    CHECK_CUDA(cudaMemset(mem.hidden, 1, static_cast<size_t>(kTokens) * w.hidden * 2));
+  for (const int wire : {MOE_A2A_WIRE_CHOSEN, MOE_A2A_WIRE_ROWS}) {
+    stopRound(devices, wire);
+    stopGraph(devices, wire);
   }
-  dispatch(w, 0);
-  combine(w, 0);
-  CHECK_A2A(moe_a2a_stop(w.ranks[0].rank, 1));
-  CHECK_A2A(moe_a2a_drain(w.ranks[0].rank));
-  dispatch(w, 1);
-  combine(w, 1);
-  CHECK_A2A(moe_a2a_drain(w.ranks[1].rank));
-
-  int failures = 0;
-  const auto expect = [&](bool holds, const char *what) {
-    if (holds) return;
-    failures++;
-    std::printf("FAILED: %s\n", what);
-  };
-  expect(!outcomeOf(w, 0, MOE_A2A_DISPATCH).completed, "the stopped rank's dispatch did not complete");
-  expect(!outcomeOf(w, 0, MOE_A2A_COMBINE).completed, "nor did its combine");
-  expect(outcomeOf(w, 1, MOE_A2A_DISPATCH).completed, "its peer got what it had dispatched");
-  const moe_a2a_phase_outcome last = outcomeOf(w, 1, MOE_A2A_COMBINE);
-  expect(!last.completed, "but no results");
-  expect(last.failure.code == MOE_A2A_FAIL_MISSING && last.failure.missing_mask == 1,
-         "and is told who did not offer any");
   std::printf("stop_test: %s\n", failures ? "FAILED" : "ok");
   return failures ? 1 : 0;
 }

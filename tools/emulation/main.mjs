@@ -8,7 +8,7 @@ import { each } from "../model/pool.mjs";
 import { findNvcc } from "../nvcc.mjs";
 import { buildAddon, buildTest } from "./build.mjs";
 import { mutants } from "./mutants.mjs";
-import { worldOf } from "./worlds.mjs";
+import { worldsOf } from "./worlds.mjs";
 
 const usage = `npm run emulate -- [options]
 npm run emulate -- addon <script> [arguments]
@@ -55,19 +55,21 @@ function headersOf(nvcc) {
   return found.length > 0 ? found : ["/usr/local/cuda/include"];
 }
 
-const commandOf = ({ args, env }) =>
+const commandOf = ({ program, args, env }) =>
   `${Object.entries(env)
     .flatMap(([name, value]) => `${name}=${value}`)
-    .join(" ")} rounds_test ${args.join(" ")}`;
+    .join(" ")} ${program} ${args.join(" ")}`;
 
-/** The worlds in which a program fails, the first `enough` of them. */
-async function failuresOf(program, seeds, jobs, enough = Number.POSITIVE_INFINITY) {
+/** The worlds in which the programs fail, by their names, the first `enough` of them. */
+async function failuresOf(programs, seeds, jobs, enough = Number.POSITIVE_INFINITY) {
   const failures = [];
   await each(seeds, jobs, async (seed) => {
-    if (failures.length >= enough) return;
-    const world = worldOf(seed);
-    const { isFine, said } = await run(program, world);
-    if (!isFine) failures.push({ seed, world, said });
+    for (const world of worldsOf(seed)) {
+      const program = programs[world.program];
+      if (!program || failures.length >= enough) continue;
+      const { isFine, said } = await run(program, world);
+      if (!isFine) failures.push({ seed, world, said });
+    }
   });
   return failures;
 }
@@ -82,24 +84,32 @@ async function playWorlds(values, options) {
   const seeds = seedsOf(worlds);
   const wrong = [];
   const started = performance.now();
-  const program = await buildTest("rounds_test", directory, options);
+  const programs = {};
+  for (const program of ["rounds_test", "stop_test"]) {
+    programs[program] = await buildTest(program, directory, options);
+  }
   const built = performance.now();
-  const failures = await failuresOf(program, seeds, options.jobs);
+  const failures = await failuresOf(programs, seeds, options.jobs);
   for (const { world, said } of failures) {
     console.error(`${commandOf(world)}\n${said.split("\n").slice(0, 12).join("\n")}\n`);
     wrong.push(commandOf(world));
   }
   console.log(
-    `${seeds.length - failures.length} of ${seeds.length} worlds are as they have to be ` +
+    `${seeds.length - new Set(failures.map(({ seed }) => seed)).size} of ${seeds.length} worlds are as they have to be ` +
       `(built in ${seconds(started, built)} s, run in ${seconds(built, performance.now())} s)`,
   );
-  for (const { name, what, change } of values.mutants ? mutants : []) {
-    const mutant = await buildTest("rounds_test", join(directory, "mutant"), {
+  for (const { name, what, program = "rounds_test", change } of values.mutants ? mutants : []) {
+    const mutant = await buildTest(program, join(directory, "mutant"), {
       ...options,
       change,
       base: directory,
     });
-    const [found] = await failuresOf(mutant, seedsOf(Math.max(worlds, WORLDS_PER_MUTANT)), options.jobs, 1);
+    const [found] = await failuresOf(
+      { [program]: mutant },
+      seedsOf(Math.max(worlds, WORLDS_PER_MUTANT)),
+      options.jobs,
+      1,
+    );
     console.log(`${name} (${what}): ${found ? `found by seed ${found.seed}` : "NOT FOUND"}`);
     if (!found) wrong.push(name);
   }

@@ -26,6 +26,12 @@ export const mutants = [
     ),
   },
   {
+    name: "stop-not-seen",
+    what: "a phase that looks ahead takes up the round that a stop has made fail",
+    program: "stop_test",
+    change: replaced("state.cuh", " && (which != kStop || lowOf(pair_) == kGoOn)", ""),
+  },
+  {
     name: "rows-not-fenced",
     what: "a block counts its rows as sent without ordering them before that",
     change: replaced("begin.cuh", "if (stored) fenceSys();", ""),

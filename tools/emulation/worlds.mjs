@@ -11,8 +11,18 @@ function numbersFrom(seed) {
   };
 }
 
-/** What `rounds_test` takes, and what the emulation takes from its environment. */
-export function worldOf(seed) {
+/** The programs of a seed, each with what it takes, and what the emulation takes from its environment. */
+export function worldsOf(seed) {
+  return seed % 4 === 0 ? [roundsOf(seed), stopOf(seed)] : [roundsOf(seed)];
+}
+
+/** A rank that is stopped while others are late; has a device of its own, so that its phases overlap. */
+function stopOf(seed) {
+  const env = { EMULATION_SEED: String(seed), EMULATION_DEVICES: "2", EMULATION_SMS: "40" };
+  return { program: "stop_test", args: [], env };
+}
+
+function roundsOf(seed) {
   const below = numbersFrom(seed);
   for (let i = 0; i < 8; i++) below(2);
   const ranks = 1 + below(5);
@@ -41,6 +51,7 @@ export function worldOf(seed) {
   // What waits has to fit: a block for each lane of each rank of a device, at least.
   const sms = Math.max(1 + below(6), Math.ceil(ranks / devices) * lanes);
   return {
+    program: "rounds_test",
     args: Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)]),
     env: { EMULATION_SEED: String(seed), EMULATION_DEVICES: String(devices), EMULATION_SMS: String(sms) },
   };

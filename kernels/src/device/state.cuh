@@ -25,7 +25,7 @@ struct BlockState {
 constexpr int kLooksAhead = 64;
 // What was seen is not relied on for longer, in clocks: some 10 µs. Else a rank could go on to send long after it was
 // left out.
-constexpr uint32_t kFresh = 20000;
+constexpr long long kFresh = 20000;
 
 __device__ __forceinline__ uint32_t lowOf(uint64_t pair) { return static_cast<uint32_t>(pair); }
 __device__ __forceinline__ uint32_t highOf(uint64_t pair) { return static_cast<uint32_t>(pair >> 32); }
@@ -47,14 +47,15 @@ class State {
       // A phase in packets has to have been left by all blocks: any of them may fail although the first has moved the
       // state on.
       const bool isLeft = !inPackets || (lowOf(pair_) == highOf(pair_) && pair_);
-      const bool isWell = isWellHere();
+      // Under a stop phases fail without a failure of the rank; then the round of one that failed may still stand here.
+      const bool isWell = isWellHere() && (which != kStop || lowOf(pair_) == kGoOn);
       isFine_ = __all_sync(0xffffffff, isWell && (which != kProgress || isOver) && (which != before || isLeft));
       // No use to look on: something is wrong, or the first block of this very phase has begun.
       const bool isLate = (which == before && inPackets && !pair_) || (which == own && pair_);
       if (isFine_ || __any_sync(0xffffffff, !isWell || isLate)) break;
       __nanosleep(100);
     }
-    seenAt_ = static_cast<uint32_t>(clock64());
+    seenAt_ = clock64();
   }
 
   // Asks how many tokens a dispatch has, where they count. At the turn, before all else.
@@ -65,7 +66,7 @@ class State {
   // Looks again where that was too early, or is too long ago, and keeps what has been seen; true where all is well. At
   // the turn.
   __device__ __forceinline__ bool settle(const PhaseParams &p, int phase, BlockState &block) {
-    if (!__all_sync(0xffffffff, isFine_ && static_cast<uint32_t>(clock64()) - seenAt_ < kFresh)) {
+    if (!__all_sync(0xffffffff, isFine_ && clock64() - seenAt_ < kFresh)) {
       pair_ = loadRelaxedSys64(addressOf(p));
       const bool isOver = succeeds(phase);
       isFine_ = __all_sync(0xffffffff, isWellHere() && (threadIdx.x != kProgress || isOver));
@@ -112,7 +113,7 @@ class State {
   friend __device__ bool mayNotSend(const PhaseParams &p, int phase, State state, BlockState &block);
 
   uint64_t pair_;
-  uint32_t seenAt_;
+  long long seenAt_;
   int32_t tokens_;
   bool isFine_;
 };

@@ -19,7 +19,8 @@ const probe: Step = {
 
 /**
  * How the tests of `kernels/` are run: every mapping, more ranks than GPUs, delays, few and very many blocks; in every
- * form in which rows go over the wire; and many rounds back to back, whose blocks begin whenever there is room.
+ * form in which rows go over the wire; and many rounds back to back, whose blocks begin whenever there is room, and those of
+ * the next round ahead of their turn.
  */
 function nativeRuns(gpus: number): string[][] {
   const ranks = String(Math.max(2, gpus));
@@ -54,6 +55,10 @@ function nativeRuns(gpus: number): string[][] {
       ...["--time", "1", "--ranks", ranks, "--capacity", "4096", "--wire", wire],
       ...["--hidden", "7168", "--topk", "8", "--experts", "256"],
     ]),
+    rounds("--chained", "8", "--capacity", "60", "--hidden", "1024", "--rounds", "60"),
+    rounds("--chained", "6", "--capacity", "60", "--wire", "1", "--delays", "3000"),
+    rounds("--chained", "9", "--capacity", "4", "--alone", "1", "--delays", "3000"),
+    rounds("--chained", "8", "--capacity", "20", "--alone", "1", "--blocks", "20", "--hidden", "2304"),
     ["rounds_test", "--ranks", String(3 * gpus), "--rounds", "30"],
     ["rounds_test", "--ranks", String(2 * gpus), "--rounds", "30", "--wire", "2"],
   ];
