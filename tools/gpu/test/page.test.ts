@@ -1,24 +1,29 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { rowsSentTo } from "../src/page/model.js";
-import { readPage, renderPage } from "../src/page/page.js";
+import { readPage, renderPage, writePage } from "../src/page/page.js";
 import { report } from "./samples.js";
 
 const root = new URL("../../../", import.meta.url);
 
 describe("the GPU section of docs/performance.md", () => {
-  it("is what the kept report gives", () => {
+  it("is what the kept figures give, and says of which commit they are", () => {
     const { markdown, made } = readPage(root);
     expect(markdown).toBe(made.markdown);
+    expect(markdown).toMatch(/^Measured with the kernels of commit [0-9a-f]{12}/m);
     for (const [name, plot] of made.plots) {
       expect(readFileSync(new URL(`docs/figures/${name}`, root), "utf8")).toBe(plot);
     }
   });
 
+  it("keeps nothing of a report without a benchmark", () => {
+    expect(() => writePage(root, report())).toThrow("no run of the benchmark");
+  });
+
   it("says so where there is no benchmark, and where it has no place", () => {
     const { markdown } = readPage(root);
     const reference = { ranks: 4, storeGBs: 349, rows: [] } as never;
-    expect(renderPage(markdown, report(), reference).markdown).toContain("measured nothing");
+    expect(renderPage(markdown, report(), reference).markdown).toContain("Nothing was measured yet.");
     expect(() => renderPage("# Performance", report(), reference)).toThrow("no place between");
   });
 
