@@ -45,8 +45,6 @@ inline void enqueueDispatch(World &w, const Options &o, int r, int lane, int m, 
   CHECK_A2A(moe_a2a_dispatch(mem.rank, &d));
 }
 
-inline uint64_t alignUp(uint64_t n) { return (n + 255) / 256 * 256; }
-
 inline void enqueueExperts(World &w, const Options &o, int r, int lane, const Link &link) {
   RankMemory &mem = w.ranks[r];
   const int m = link.m;

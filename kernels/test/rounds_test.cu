@@ -67,6 +67,8 @@ std::vector<std::vector<int>> routed(const World &w, const Options &o, const Inp
   return to;
 }
 
+uint64_t alignUp(uint64_t n) { return (n + 255) / 256 * 256; }
+
 // What a round comes to for a rank: [tokens, hidden].
 std::vector<uint16_t> combined(const World &w, const Options &o, const Inputs &in, bool hasExperts) {
   std::vector<uint16_t> output(in.hidden.size());

@@ -15,7 +15,6 @@ struct BlockState {
   int32_t generation;
   uint32_t ticket;
   int32_t numTokens;
-  int32_t isAhead;  // the state was seen ahead of the turn, and all was well
   // This rank may not send: it has failed, was told so, was stopped, or was left out by a reset.
   int32_t blocked;
   int32_t left;  // enum Last
