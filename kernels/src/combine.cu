@@ -2,6 +2,7 @@
 #include "device/copy.cuh"
 #include "device/results.cuh"
 #include "device/sum.cuh"
+#include "device/together.cuh"
 #include "kernels.hpp"
 
 namespace moe_a2a {
@@ -13,6 +14,7 @@ struct CombineShared {
   const uint8_t *rows[kMaxTile][MOE_A2A_MAX_TOP_K];  // what a tile's tokens sum up, in order of k
   uint8_t counts[kMaxTile];
   int32_t ends[MOE_A2A_MAX_RANKS];  // running sums of the received rows
+  bool isFirst;
 };
 
 // Copies the received rows' results into this rank's window. Whole block; piece `ticket` of `p.copyTickets`.
@@ -112,20 +114,30 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineDirectly(const 
   KeptEntry ahead;
   const bool looksAhead = static_cast<int>(threadIdx.x) < rows * p.phase.maxTargets;
   if (looksAhead) ahead.load(p, start, threadIdx.x);
-  beginPhase<true>(p.phase, MOE_A2A_COMBINE, state, block);
+  if (threadIdx.x == kKeeper) sh.isFirst = addRelaxedGpu(&laneState(p.phase)->begun, 1) == 0;
+  beginPhase<false>(p.phase, MOE_A2A_COMBINE, state, block);
   MOE_A2A_MARK(2);
   // The first to have begun publishes, whatever its number; the others may wait then.
-  if (block.ticket == 0 && publishes && !block.blocked) publishAtOnce(p, block);
+  if (sh.isFirst && publishes && !block.blocked) publishAtOnce(p, block);
+  if (sh.isFirst && threadIdx.x == kKeeper) beginTogether(p.phase, block, MOE_A2A_COMBINE);
   MOE_A2A_MARK(3);
   if (looksAhead) keepRow(p, sh, ahead);
   const int tokens = min(max(block.numTokens, 0), p.rows);
   const int count = min(rows, static_cast<int>(tokens - start));
   findRows(p, sh, start, count, kThreads);
-  const bool arrived = !block.blocked && (p.phase.maxTokens == 0 || awaitResults(p, sh.block, sh.wait) == kArrived);
+  const bool arrived =
+      !block.blocked && (p.phase.maxTokens == 0 || awaitResults(p, block, messagesOf(p), sh.wait) == kArrived);
   MOE_A2A_MARK(4);
+  if (sh.isFirst && threadIdx.x == kKeeper) {
+    endTogether(p.phase, block, MOE_A2A_COMBINE, arrived, block.numTokens);
+    startNextRound(laneState(p.phase), block);
+  }
   if (arrived) sumTile<DType, true>(p, sh, start, count, part, DType);
   MOE_A2A_MARK(5);
-  leave(p, block, arrived, !arrived, tokens);
+  __syncthreads();
+  const bool failed = hasReadTooLate(p, block, arrived) || !arrived;
+  if (leaveTogether(p.phase, block, MOE_A2A_COMBINE, failed, tokens > 0)) spoil(p, tokens);
+  MOE_A2A_MARK(6);
 }
 
 template <int DType>
@@ -170,7 +182,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineKernel(const __
     findRows(p, sh, start, count, 0);
     if (!waited) {
       waited = true;
-      arrived = !block.blocked && (p.phase.maxTokens == 0 || awaitResults(p, sh.block, sh.wait) == kArrived);
+      arrived =
+          !block.blocked && (p.phase.maxTokens == 0 || awaitResults(p, block, messagesOf(p), sh.wait) == kArrived);
     }
     MOE_A2A_MARK(4);
     __syncthreads();

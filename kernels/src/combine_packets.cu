@@ -6,6 +6,7 @@
 #include "device/packets.cuh"
 #include "device/pieces.cuh"
 #include "device/results.cuh"
+#include "device/vigil.cuh"
 #include "kernels.hpp"
 
 namespace moe_a2a {
@@ -187,7 +188,8 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
   beginPhase<false>(phase, MOE_A2A_COMBINE, state, block);
   MOE_A2A_MARK(2);
   const int tokens = min(max(block.numTokens, 0), p.rows);
-  const Vigil<kCombinePackets> vigil(phase, block, MOE_A2A_COMBINE, phase.at.combine_headers, kCombineHeaderBytes);
+  const Messages messages = messagesOf(p);
+  const Vigil<kCombinePackets> vigil(phase, block, messages);
   Waited waited = kFailed;
   // Results that lie where peers may store the rows of their next round have to be gone before they hear of this one.
   // Then nothing is sent twice.
@@ -223,7 +225,7 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
     waited = kArrived;
     if (blockIdx.x == 0 && !(isFound && comesSoon<kCombinePackets>(phase, block, phase.at.combine_headers,
                                                                    kCombineHeaderBytes, -1, sh.wait, nullptr))) {
-      waited = awaitResults(p, block, sh.wait, patience);
+      waited = awaitResults(p, block, messages, sh.wait, patience);
     }
     MOE_A2A_MARK(4);
     for (int item = firstSum; item < tokens * splits; item += gridDim.x) {

@@ -3,8 +3,8 @@
 #include <cstddef>
 
 #include "device/copy.cuh"
-#include "device/packets.cuh"
 #include "device/results.cuh"
+#include "device/vigil.cuh"
 #include "kernels.hpp"
 
 namespace moe_a2a {
@@ -180,8 +180,9 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineByPush(const __
   MOE_A2A_MARK(3);
   // A rank waits for its peers also with no token.
   const bool waits = tokens > 0 || first == 0;
-  const Vigil<kCombinePackets> vigil(p.phase, block, MOE_A2A_COMBINE, p.phase.at.combine_headers, kCombineHeaderBytes);
-  bool arrived = waits && !block.blocked && awaitResults(p, block, sh.wait) == kArrived;
+  const Messages messages = messagesOf(p);
+  const Vigil<kCombinePackets> vigil(p.phase, block, messages);
+  bool arrived = waits && !block.blocked && awaitResults(p, block, messages, sh.wait) == kArrived;
   const auto takeToken = [&] {
     uint32_t token = 0;
     if (laneId == 0) token = addRelaxedGpu(&lane->sums, 1);

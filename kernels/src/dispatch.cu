@@ -2,6 +2,8 @@
 // arrived.
 #include "device/announce.cuh"
 #include "device/copy.cuh"
+#include "device/piece_flags.cuh"
+#include "device/together.cuh"
 #include "kernels.hpp"
 
 namespace moe_a2a {
@@ -30,16 +32,11 @@ __device__ __noinline__ void readTotals(const DispatchParams &p, Totals &totals)
 }
 
 // Publishes unless a device-side argument is wrong. One warp; true where it did.
-__device__ __forceinline__ bool finishSending(const DispatchParams &p, DispatchShared &sh, bool badCount,
-                                              bool hasTokens) {
-  if (p.scan && hasTokens) readTotals(p, sh.totals);
+__device__ __forceinline__ bool announce(const DispatchParams &p, const DispatchShared &sh, bool badCount, int pieces) {
   const bool bad = badCount || sh.totals.badEntry;
-  if (bad && (threadIdx.x & 31) == 0) failOnArgument(p, sh, badCount);
-  if (bad) return false;
-  MOE_A2A_MARK(6);
-  publish(p, sh);
-  MOE_A2A_MARK(7);
-  return true;
+  if (!bad) publish(p, sh, pieces);
+  else if ((threadIdx.x & 31) == 0) failOnArgument(p, sh, badCount);
+  return !bad;
 }
 
 // A piece of outgoing work: one part of each row of a tile of tokens.
@@ -74,61 +71,80 @@ __device__ __forceinline__ bool completeSending(const DispatchParams &p, Dispatc
   MOE_A2A_MARK(4);
   const Last sent = countSent(&laneState(p.phase)->done, mine, sends, failed, tokens > 0 || p.statsLength > 0);
   MOE_A2A_MARK(5);
-  const bool published = sent == kLast && finishSending(p, sh, badCount, tokens > 0);
+  if (sent == kLast && p.scan && tokens > 0) readTotals(p, sh.totals);
+  const bool published = sent == kLast && announce(p, sh, badCount, 0);
   if (!__syncthreads_or(sent != kNotLast)) return false;
-  arrived = __syncthreads_or(published) && awaitArrival(p, sh, true) == kArrived;
-  MOE_A2A_MARK(8);
-  if (!arrived) return true;
-  takeCounts(p, sh);
-  MOE_A2A_MARK(9);
-  fillPadding(p, sh.wait.counts, 0, p.receivers);
+  arrived = __syncthreads_or(published) && receive(p, sh);
   return true;
 }
 
-// Each block has the piece of its own number, which its threads can hold, or the rank has no token. This is what most
-// rounds are, so it has a kernel without anything else in it.
+// The first block of a dispatch tells the headers and waits for those of the peers, while the others send.
+__device__ __forceinline__ bool tellAndReceive(const DispatchParams &p, DispatchShared &sh, bool badCount, int tokens) {
+  if (threadIdx.x == kKeeper) beginTogether(p.phase, sh.block, MOE_A2A_DISPATCH);
+  if (p.statsLength) {
+    sendStats(p, sh.block);
+    __syncthreads();
+  }
+  bool published = false;
+  if (threadIdx.x < 32) {
+    if (p.statsLength) fenceSys();
+    if (tokens > 0) addUp(p, sh.block.active, tokens, sh.tile, sh.totals);
+    else clear(sh.totals);
+    published = announce(p, sh, badCount, tokens > 0 ? gridDim.x - 1 : 0);
+  }
+  MOE_A2A_MARK(3);
+  return __syncthreads_or(published) && receive(p, sh);
+}
+
+// Each block but the first has the piece before its own number, which its threads can hold. This is what most rounds
+// are, so it has a kernel without anything else in it.
 __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchDirectly(const __grid_constant__ DispatchParams p) {
   __shared__ DispatchShared sh;
   State state;
+  const PhaseParams &phase = p.phase;
+  const bool isFirst = blockIdx.x == 0;
   prepareMessage(p, sh.wait.said);
   warmUp(p);
   listOwners(p, sh.tile);
   __syncthreads();
-  lookAhead(p.phase, MOE_A2A_DISPATCH, state, sh.block);
-  awaitTurn(p.phase);
+  lookAhead(phase, MOE_A2A_DISPATCH, state, sh.block);
+  awaitTurn(phase);
   if (threadIdx.x < 32) state.askForTokens(p.tokenCount, p.numTokens);
   // Whatever can be known of the tokens is asked for before anything is known of the round, how many of them count
   // included.
-  const Piece piece(p, blockIdx.x, p.numTokens);
+  const Piece piece(p, isFirst ? 0 : blockIdx.x - 1, p.numTokens);
   int32_t firstId = -1;
   TokenRows rows;
   if (p.numTokens > 0) {
-    firstId = piece.firstId(p);
-    piece.load(p, rows);
+    if (!isFirst) {
+      firstId = piece.firstId(p);
+      piece.load(p, rows);
+    }
     lookAtAll(p, sh.tile);
   }
-  beginPhase<false>(p.phase, MOE_A2A_DISPATCH, state, sh.block);
+  beginPhase<false>(phase, MOE_A2A_DISPATCH, state, sh.block);
   MOE_A2A_MARK(2);
-  const bool failed = sh.block.blocked;
+  bool failed = sh.block.blocked;
   const bool badCount = isBadCount(p, sh.block);
   const int tokens = badCount ? 0 : sh.block.numTokens;
-  if (tokens == 0) clear(sh.totals);
-  if (!failed) {
-    if (p.statsLength && blockIdx.x == 0) sendStats(p, sh.block);
-    if (tokens > 0) {
-      // The last warp has no token to route where there are few.
-      if (threadIdx.x >= kThreads - 32) addUp(p, sh.block.active, tokens, sh.tile, sh.totals);
-      const int count = max(0, min(piece.count, static_cast<int>(tokens - piece.start)));
-      routeCounted(p, sh.block, piece.part == 0, piece.start, count, firstId, sh.tile);
-      MOE_A2A_MARK(3);
-      sendTile<false>(p, sh.block, sh.tile, piece.start, count, rows);
+  if (isFirst && !failed) {
+    failed = !tellAndReceive(p, sh, badCount, tokens);
+    MOE_A2A_MARK(7);
+    if (threadIdx.x == kKeeper) {
+      endTogether(phase, sh.block, MOE_A2A_DISPATCH, !failed, badCount ? p.numTokens : tokens);
     }
+  } else if (tokens > 0 && !failed) {
+    const int count = max(0, min(piece.count, static_cast<int>(tokens - piece.start)));
+    routeCounted(p, sh.block, piece.part == 0, piece.start, count, firstId, sh.tile);
+    MOE_A2A_MARK(3);
+    sendTile<false>(p, sh.block, sh.tile, piece.start, count, rows);
+    MOE_A2A_MARK(4);
+    __syncthreads();
+    if (threadIdx.x < 32) flagPiece(p, sh.block, blockIdx.x - 1);
+    MOE_A2A_MARK(5);
   }
-  bool arrived = false;
-  if (!completeSending(p, sh, 1, gridDim.x, failed, badCount, tokens, arrived)) return;
-  if (threadIdx.x == 0) endDispatch(p, sh, badCount ? p.numTokens : tokens, arrived);
-  if (!arrived) spoil(p, sh);
-  MOE_A2A_MARK(10);
+  if (leaveTogether(phase, sh.block, MOE_A2A_DISPATCH, failed, false)) spoil(p, sh);
+  MOE_A2A_MARK(8);
 }
 
 __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchKernel(const __grid_constant__ DispatchParams p) {
@@ -156,7 +172,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchKernel(const _
   const bool oneEach = all == sends && sends == gridDim.x && sends <= static_cast<uint32_t>(p.phase.maxBlocks);
 
   uint32_t mine = 0;
-  if (tokens == 0) clear(sh.totals);
+  if (tokens == 0 && threadIdx.x < 32) clear(sh.totals);
   bool failed = block.blocked, added = false;
   while (block.ticket < sends) {
     if (block.ticket == 0 && p.statsLength && !failed) sendStats(p, block);
@@ -182,7 +198,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchKernel(const _
   const bool isLast = mine > 0 && completeSending(p, sh, mine, sends, failed, badCount, tokens, arrived);
   bool waited = isLast;
   while (block.ticket >= sends && block.ticket < all) {
-    if (!waited) arrived = !block.blocked && awaitArrival(p, sh, false) == kArrived;
+    if (!waited) arrived = !block.blocked && awaitArrival(p, sh, messagesOf(p, block), false) == kArrived;
     waited = true;
     if (arrived) fillPadding(p, sh.wait.counts, block.ticket - sends + 1, p.receivers);
     takeTicket(lane, block);

@@ -16,9 +16,10 @@ namespace {
 __device__ __forceinline__ void announce(const DispatchParams &p, DispatchShared &sh, const ShortMessage &message,
                                          bool badCount, int tokens) {
   if (tokens > 0) addUp(p, sh.block.active, tokens, sh.tile, sh.totals);
+  else clear(sh.totals);
   const bool bad = badCount || sh.totals.badEntry;
   if (!bad && ShortMessage::suffices(p)) message.publish(p, sh);
-  else if (!bad) publish(p, sh);
+  else if (!bad) publish(p, sh, 0);
   else if ((threadIdx.x & 31) == 0) failOnArgument(p, sh, badCount);
 }
 
@@ -128,12 +129,9 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
   MOE_A2A_MARK(2);
   const bool badCount = isBadCount(p, block);
   const int tokens = badCount ? 0 : block.numTokens;
-  if (tokens == 0) {
-    clear(sh.totals);
-    __syncthreads();
-  }
   const uint64_t headers = headersAt(phase, block.round);
-  const Vigil<kDispatchPackets> vigil(phase, block, MOE_A2A_DISPATCH, headers, kDispatchHeaderBytes);
+  const Messages messages = messagesOf(p, block);
+  const Vigil<kDispatchPackets> vigil(phase, block, messages);
   Waited waited = kFailed;
   int piece = blockIdx.x, patience = kPatience;
   bool isAhead = looksAhead, isPlanned = true;
@@ -167,7 +165,7 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
                                                    laneState(phase)->reports[block.round % kReports].waitNs)) {
         waited = kArrived;
       } else {
-        waited = awaitArrival(p, sh, true, patience);
+        waited = awaitArrival(p, sh, messages, true, patience);
       }
       MOE_A2A_MARK(5);
       if (waited == kArrived) take(p, sh);

@@ -6,7 +6,7 @@
 namespace moe_a2a {
 
 // Take a DispatchParams or a CombineParams; blocks of kThreads threads. `direct`: the kernel for launches where each
-// block has one piece of work; see isOneEach() in host/launch.hpp.
+// block has one piece of work; see the launches in host/dispatch_phase.cpp and host/combine_phase.cpp.
 const void *dispatchFunction(bool direct);
 // In one dtype where `direct`.
 const void *combineFunction(int dtype, bool direct);

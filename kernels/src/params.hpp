@@ -119,8 +119,9 @@ struct DispatchParams {
   int32_t longest;    // payload with the longest rows
   int32_t hasMore;    // than threads hold at once: of the longest rows, or of others
   int32_t scan;
-  int32_t idVectors;  // a token's ids allow 16-byte accesses
-  int32_t receivers;  // blocks that fill padding, the publishing one included
+  int32_t idVectors;     // a token's ids allow 16-byte accesses
+  int32_t receivers;     // blocks that fill padding, the publishing one included
+  int32_t flagsPerRank;  // of pieces, that a window has room for
 };
 
 struct CombineParams {

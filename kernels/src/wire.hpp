@@ -20,13 +20,16 @@ enum DispatchWord {
   kWordGeneration,
   kWordMaxTokens,
   kWordPayloadCount,
-  kWordCount,  // the only one that may differ between ranks
+  // These two may differ between ranks.
+  kWordCount,
+  kWordPieces,  // whose flags vouch for the rows; 0: the header does, or there are none
   kWordStatsLength,
   kWordRowBytes,
   kDispatchWords = kWordRowBytes + MOE_A2A_MAX_PAYLOADS,
 };
 constexpr int kDispatchPackets = (kDispatchWords + 2) / 3;
 static_assert(kDispatchPackets * sizeof(Packet) <= kDispatchHeaderBytes);
+static_assert(kWordPieces == kWordCount + 1 && kWordCount / 3 == kWordPieces / 3);
 
 enum CombineWord { kWordCombineGeneration, kWordHiddenSize, kWordDtype, kCombineWords };
 constexpr int kCombinePackets = 1;
@@ -108,8 +111,8 @@ struct Report {
 constexpr int kReports = 16;
 enum Dropped { kDroppedPadding, kDroppedInvalid, kDroppedInactive };
 
-// A phase in packets; cleared by the other phase of its lane. Its first block moves the state of the lane on when it
-// has heard from all peers, though others may have work left, or may not even have begun.
+// A phase that ends early; cleared by the other phase of its lane. Its first block moves the state of the lane on when
+// it has heard from all peers, though others may have work left, or may not even have begun.
 struct alignas(8) Together {
   uint32_t blocks;  // of the launch, from when the first has begun
   uint32_t left;    // blocks, and those that failed in the upper half
@@ -121,7 +124,7 @@ struct LaneState {
   alignas(8) uint32_t round;  // of the next dispatch, or of the combine after a dispatch
   uint32_t era;               // grows when round numbers wrap; see tagOf()
   uint32_t completed;         // last phase that succeeded: 2 * round + phase
-  uint32_t tokens;            // L of the last dispatch, and kInPackets
+  uint32_t tokens;            // L of the last dispatch, and kEndedEarly
   Together together[2];
   // Progress of the phase that runs; 0 between phases.
   uint32_t ticket;
@@ -129,6 +132,7 @@ struct LaneState {
   int32_t dropped[3];
   uint32_t admitted;
   uint32_t sums;      // tokens that warps have begun to sum, where results are pushed
+  uint32_t begun;     // blocks of a combine that ends early; cleared by the dispatch
   uint64_t done;      // pieces of outgoing work, and blocks that failed in the upper half
   uint64_t exits;     // blocks, and those that failed in the upper half
   uint64_t tags[2];   // with `together`: the round that the phase is of, and its era, as tagOf() has them
@@ -138,8 +142,8 @@ struct LaneState {
 
 static_assert(offsetof(LaneState, round) == 0 && offsetof(LaneState, completed) == 8 &&
               offsetof(LaneState, together) == 16);
-// With `tokens`: the phase that completed last went in packets, so its blocks may not all have left; see Together.
-constexpr uint32_t kInPackets = 1u << 31;
+// With `tokens`: the blocks of the phase that completed last may not all have left; see Together.
+constexpr uint32_t kEndedEarly = 1u << 31;
 
 struct RankState {
   alignas(8) int32_t generation;

@@ -18,9 +18,9 @@ __device__ inline void prepareMessage(const DispatchParams &p, uint32_t *said) {
 }
 
 // Tells all active ranks, this one too, what this rank believes about the round, and that all its rows are there, which
-// countSent() has seen to. That this rank's earlier reads are over needs no fence: the kernels that made them are
-// complete. One warp.
-__device__ inline void publish(const DispatchParams &p, const DispatchShared &sh) {
+// countSent() has seen to, or that the flags of so many `pieces` will say so. That this rank's earlier reads are over
+// needs no fence: the kernels that made them are complete. One warp.
+__device__ inline void publish(const DispatchParams &p, const DispatchShared &sh, int pieces) {
   const BlockState &block = sh.block;
   delay(p.phase.delays.beforeFlag);
 #pragma unroll 1
@@ -32,6 +32,7 @@ __device__ inline void publish(const DispatchParams &p, const DispatchShared &sh
     for (int i = 0; i < 3; i++) {
       const int w = packet * 3 + i;
       message.words[i] = w == kWordCount        ? sh.totals.sent[peer]
+                         : w == kWordPieces     ? pieces
                          : w == kWordGeneration ? block.generation
                                                 : sh.wait.said[w];
     }

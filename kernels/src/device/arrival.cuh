@@ -24,11 +24,14 @@ __device__ __forceinline__ uint64_t statsAt(const DispatchParams &p, uint32_t ro
          (static_cast<uint64_t>(bufferOf(round)) * p.phase.ranks + source) * p.phase.statsRowBytes;
 }
 
+// The headers of a round, which are waited for from now on.
+__device__ __forceinline__ Messages messagesOf(const DispatchParams &p, const BlockState &block) {
+  return {MOE_A2A_DISPATCH, headersAt(p.phase, block.round), kDispatchHeaderBytes, globalNanoseconds()};
+}
+
 // Waits for all peers, and compares what they said. Whole block.
-__device__ inline Waited awaitArrival(const DispatchParams &p, DispatchShared &sh, bool reports,
-                                      uint32_t patience = kForEver) {
-  const uint64_t headers = headersAt(p.phase, sh.block.round);
-  const Messages messages{MOE_A2A_DISPATCH, headers, kDispatchHeaderBytes, globalNanoseconds()};
+__device__ inline Waited awaitArrival(const DispatchParams &p, DispatchShared &sh, const Messages &messages,
+                                      bool reports, uint32_t patience = kForEver) {
   uint64_t *waitNs = reports ? laneState(p.phase)->reports[sh.block.round % kReports].waitNs : nullptr;
   const Waited waited = awaitMessages<kDispatchPackets>(p.phase, sh.block, messages, kDispatchFields, kWordCount,
                                                         sh.wait, waitNs, patience);

@@ -3,6 +3,7 @@
 
 #include "packets.cuh"
 #include "route.cuh"
+#include "vigil.cuh"
 
 namespace moe_a2a {
 

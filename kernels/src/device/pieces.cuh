@@ -1,10 +1,10 @@
-// How the blocks of a phase in packets share its work, and leave. Each does the outgoing piece of its own number, and
+// How the blocks of a phase in packets share its work. Each does the outgoing piece of its own number, and
 // one that has waited for a while does those of blocks that have not begun: so nobody waits for long while outgoing
 // work is in no running block, and yet a block asks for its rows before it knows anything else. Packets that are sent
 // twice are the same, and those of a phase come before those of the next.
 #pragma once
 
-#include "begin.cuh"
+#include "together.cuh"
 
 namespace moe_a2a {
 
@@ -27,60 +27,6 @@ __device__ __noinline__ inline int findFreePiece(const PhaseParams &p, BlockStat
   }
   __syncthreads();
   return static_cast<int>(block.ticket);
-}
-
-// The thread of the first block that keeps the lane's state: of a warp that neither tells nor looks at headers where
-// there are few ranks.
-constexpr int kKeeper = kThreads / 2;
-
-// The first block ends the phase as far as the lane's state goes, when it has heard from all peers: that it may tell
-// blocks that begin later. The keeper, before the block waits.
-__device__ __forceinline__ void beginTogether(const PhaseParams &p, const BlockState &block, int phase) {
-  LaneState *lane = laneState(p);
-  lane->tags[phase] = block.tag;
-  storeRelaxedSys(&lane->together[phase].blocks, gridDim.x);
-  fenceGpu();
-}
-
-// The first block has heard from all peers, or has failed; `tokens` are those of the round. The keeper.
-__device__ __forceinline__ void endTogether(const PhaseParams &p, const BlockState &block, int phase, bool succeeded,
-                                            uint32_t tokens) {
-  LaneState *lane = laneState(p);
-  if (succeeded) storePair(&lane->completed, phaseNumber(block.round, phase), tokens | kInPackets);
-  else storePair(&lane->completed, loadRelaxedSys(&lane->completed), tokens);
-}
-
-// Waits until no other block stores anything any more. Whole block.
-__device__ __noinline__ inline void awaitOthers(const PhaseParams &p, const BlockState &block, int phase) {
-  LaneState *lane = laneState(p);
-  const uint64_t start = globalNanoseconds();
-  if (threadIdx.x == 0) {
-    // Each of them waits for as long as the time limit.
-    const auto left = [&] { return loadAcquireGpu(&lane->together[phase].left) % kOneLeftFailed; };
-    while (left() < gridDim.x && globalNanoseconds() - start < 2 * p.timeoutNs) __nanosleep(200);
-    // What a failed phase may leave behind.
-    lane->done = 0;
-    const uint32_t number = phaseNumber(block.round, phase);
-    if (loadRelaxedSys(&lane->completed) == number) {
-      storePair(&lane->completed, number - 1, loadRelaxedSys(&lane->tokens) & ~kInPackets);
-    }
-  }
-  __syncthreads();
-}
-
-// Leaves a phase; true where it has failed for this block, which has to spoil its results then. Whole block. Nobody
-// waits for others where all went well. `stored`: there is something to spoil.
-__device__ __forceinline__ bool leaveTogether(const PhaseParams &p, const BlockState &block, int phase, bool failed,
-                                              bool stored) {
-  const bool anyFailed = __syncthreads_or(failed);
-  if (threadIdx.x == 0) {
-    uint32_t *left = &laneState(p)->together[phase].left;
-    const uint32_t mine = 1 + (anyFailed ? kOneLeftFailed : 0);
-    if (stored) addReleaseGpu(left, mine);
-    else atomicAdd(left, mine);
-  }
-  if (anyFailed) awaitOthers(p, block, phase);
-  return anyFailed;
 }
 
 }  // namespace moe_a2a

@@ -34,10 +34,14 @@ __device__ inline void publish(const CombineParams &p, const BlockState &block) 
   delay(phase.delays.afterFlag);
 }
 
+// The headers of a round, which are waited for from now on.
+__device__ __forceinline__ Messages messagesOf(const CombineParams &p) {
+  return {MOE_A2A_COMBINE, p.phase.at.combine_headers, kCombineHeaderBytes, globalNanoseconds()};
+}
+
 // Waits for all peers, and compares what they said. Whole block.
-__device__ inline Waited awaitResults(const CombineParams &p, BlockState &block, WaitState &wait,
-                                      uint32_t patience = kForEver) {
-  const Messages messages{MOE_A2A_COMBINE, p.phase.at.combine_headers, kCombineHeaderBytes, globalNanoseconds()};
+__device__ inline Waited awaitResults(const CombineParams &p, BlockState &block, const Messages &messages,
+                                      WaitState &wait, uint32_t patience = kForEver) {
   const Waited waited =
       awaitMessages<kCombinePackets>(p.phase, block, messages, kCombineFields, -1, wait, nullptr, patience);
   delay(p.phase.delays.afterWait);
@@ -89,15 +93,21 @@ __device__ __forceinline__ void startNextRound(LaneState *lane, const BlockState
   storePair(&lane->round, block.round + 1, block.round + 1 == 0 ? era % kLastEra + 1 : era);
 }
 
+// What a reset that left this rank out let others overwrite while a block read from them must not pass as good. The
+// last thread, after a barrier; true where that may be so.
+__device__ __forceinline__ bool hasReadTooLate(const CombineParams &p, const BlockState &block, bool arrived) {
+  const bool leftOut = arrived && threadIdx.x == kThreads - 1 && isLeftOut(p.phase, block);
+  if (leftOut) failLeftOut(p.phase, block.round, MOE_A2A_COMBINE);
+  return leftOut;
+}
+
 // Ends a block's combine, after its last read (`arrived`: of other windows); the last block of all ends the phase, or
 // spoils what was summed.
 __device__ __forceinline__ void leave(const CombineParams &p, BlockState &block, bool arrived, bool failed,
                                       int tokens) {
   LaneState *lane = laneState(p.phase);
   __syncthreads();
-  // What a reset that left this rank out let others overwrite while this block read must not pass as good.
-  const bool leftOut = arrived && threadIdx.x == kThreads - 1 && isLeftOut(p.phase, block);
-  if (leftOut) failLeftOut(p.phase, block.round, MOE_A2A_COMBINE);
+  const bool leftOut = hasReadTooLate(p, block, arrived);
   const Last left = countLeft(&lane->exits, leftOut || failed, block);
   MOE_A2A_MARK(6);
   if (left == kNotLast) return;

@@ -29,11 +29,13 @@ struct Totals {
   uint64_t badEntry;  // ~(token * topK + k) of the first bad id; 0: none
 };
 
-// Those of a rank without tokens. Whole block; read by its first warp at once, by others after a barrier.
+// Those of a rank without tokens. One warp; read by it at once, by others after a barrier.
 __device__ __forceinline__ void clear(Totals &totals) {
-  for (int r = threadIdx.x & 31; threadIdx.x < 32 && r < MOE_A2A_MAX_RANKS; r += 32) totals.sent[r] = 0;
-  if (threadIdx.x < 3) totals.dropped[threadIdx.x] = 0;
-  if (threadIdx.x == 3) totals.badEntry = 0;
+  const int laneId = threadIdx.x & 31;
+  for (int r = laneId; r < MOE_A2A_MAX_RANKS; r += 32) totals.sent[r] = 0;
+  if (laneId < 3) totals.dropped[laneId] = 0;
+  if (laneId == 3) totals.badEntry = 0;
+  __syncwarp();
 }
 
 __device__ __forceinline__ int ownerOf(const Placement &e, int32_t id) {

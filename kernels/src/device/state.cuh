@@ -41,7 +41,7 @@ class State {
 #pragma unroll 1
     for (int looks = p.startNextEarly ? kLooksAhead : 1; looks > 0; looks--) {
       pair_ = loadRelaxedSys64(addressOf(p));
-      const bool isOver = succeeds(phase), inPackets = __any_sync(0xffffffff, isOver && highOf(pair_) & kInPackets);
+      const bool isOver = succeeds(phase), inPackets = __any_sync(0xffffffff, isOver && highOf(pair_) & kEndedEarly);
       const int which = threadIdx.x, before = kTogether + 1 - phase, own = kTogether + phase;
       // A phase in packets has to have been left by all blocks: any of them may fail although the first has moved the
       // state on.
@@ -78,7 +78,7 @@ class State {
       block.tag = tagOf(generation, highOf(pair_), lowOf(pair_));
     }
     if (which == kActive) block.active = pair_;
-    if (which == kProgress) block.numTokens = phase == MOE_A2A_DISPATCH ? tokens_ : highOf(pair_) & ~kInPackets;
+    if (which == kProgress) block.numTokens = phase == MOE_A2A_DISPATCH ? tokens_ : highOf(pair_) & ~kEndedEarly;
     return isFine_;
   }
 

@@ -14,6 +14,7 @@ constexpr int kSoon = 64;
 struct WaitState {
   uint32_t said[kMaxWords];           // by this rank
   int32_t counts[MOE_A2A_MAX_RANKS];  // of the rows from each rank
+  int32_t pieces[MOE_A2A_MAX_RANKS];  // whose flags vouch for them
   uint64_t missing;
   uint32_t differing;
   int32_t goesOn;
@@ -138,8 +139,8 @@ __device__ __noinline__ uint32_t differenceOf(const Packet &got, uint32_t round,
 }
 
 // Waits until the messages of all active ranks are here and agree with what this rank said, or the phase has failed.
-// Whole block; `countWord` is the word with the row count, or -1. `waitNs` takes how long each rank was waited for.
-// kNotYet after `patience` turns, if that is not 0.
+// Whole block; `countWord` is the word with the row count, which that with the pieces follows, or -1. `waitNs` takes
+// how long each rank was waited for. kNotYet after `patience` turns, if that is not 0.
 template <int Packets, int Fields>
 __device__ Waited awaitMessages(const PhaseParams &p, const BlockState &block, const Messages &m,
                                 const Field (&fields)[Fields], int countWord, WaitState &wait, uint64_t *waitNs,
@@ -153,7 +154,10 @@ __device__ Waited awaitMessages(const PhaseParams &p, const BlockState &block, c
     const int item = thread + i * kThreads;
     pending[i] = item < items && (block.active >> item / Packets & 1);
   }
-  if (thread < p.ranks) wait.counts[thread] = 0;
+  if (thread < p.ranks) {
+    wait.counts[thread] = 0;
+    wait.pieces[thread] = 0;
+  }
   if (thread == kThreads - 1) {
     wait.differing = 0;
     wait.said[0] = block.generation;
@@ -179,11 +183,14 @@ __device__ Waited awaitMessages(const PhaseParams &p, const BlockState &block, c
           // Words that have to be equal; which of the fields differ is found out when some do.
 #pragma unroll
         for (int w = 0; w < 3; w++) {
-          if (packet * 3 + w != countWord && got.words[w] != wait.said[packet * 3 + w]) differing = 1;
+          const int word = packet * 3 + w;
+          const bool isOwn = countWord >= 0 && (word == countWord || word == countWord + 1);
+          if (!isOwn && got.words[w] != wait.said[word]) differing = 1;
         }
         if (got.round != block.round) differing = 1;
         if (countWord >= 0 && packet == countWord / 3) {
           wait.counts[source] = min(max(static_cast<int32_t>(got.words[countWord % 3]), 0), p.maxTokens);
+          wait.pieces[source] = got.words[countWord % 3 + 1];
         }
         if (waitNs && packet == 0) waitNs[source] = turns + look == 0 ? 0 : globalNanoseconds() - m.start;
       }

@@ -112,7 +112,7 @@ void prepare(const moe_a2a_rank &rank, const moe_a2a_dispatch_args &d,
     return prepared.keep(d, dispatchInPacketsFunction(), blocks);
   }
 
-  const moe_a2a_mapping m = chooseMapping(d.mapping, d.num_local_tokens, widest, rank.maxBlocks);
+  const moe_a2a_mapping m = chooseMapping(d.mapping, d.num_local_tokens, widest, std::max(1, rank.maxBlocks - 1));
   p.tokensPerTile = m.tokens_per_tile;
   p.splits = m.splits;
   p.lanesLog2 = m.kind == 2 ? kThreadsLog2 : kWarpLog2;
@@ -127,9 +127,13 @@ void prepare(const moe_a2a_rank &rank, const moe_a2a_dispatch_args &d,
                                                         d.row_bytes[d.expert_id_payload];
   const auto fillers = static_cast<int>(std::min<int64_t>(rank.maxBlocks, idBytes / kFillBytesPerBlock));
   p.receivers = std::max(1, fillers);
-  const int blocks = d.mapping.blocks ? d.mapping.blocks : std::max(m.blocks, p.receivers);
-  const bool direct = !p.scan && !p.hasMore && p.receivers == 1 &&
-                      isOneEach(p.numTokens, p.tokensPerTile, p.splits, blocks, rank.maxBlocks);
+  p.flagsPerRank = static_cast<int32_t>(
+      std::min<uint64_t>(kPieces, packetArea(rank.config, room) / kPacketBytes / rank.config.ep_size));
+  // One block for each piece, and one that tells and waits.
+  const int pieces = piecesOf(p.numTokens, m);
+  const bool direct = !p.scan && !p.hasMore && p.receivers == 1 && pieces < rank.maxBlocks &&
+                      pieces <= p.flagsPerRank && (d.mapping.blocks == 0 || d.mapping.blocks == pieces + 1);
+  const int blocks = direct ? pieces + 1 : d.mapping.blocks ? d.mapping.blocks : std::max(m.blocks, p.receivers);
   prepared.keep(d, dispatchFunction(direct), blocks);
 }
 

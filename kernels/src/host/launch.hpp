@@ -16,10 +16,9 @@ inline int vectorLog2(uint64_t address, uint64_t rowBytes) { return __builtin_ct
 
 inline Parts partsOf(int count, int parts) { return {count / parts, count % parts}; }
 
-// Whether each block of a grid has one piece of work, and all of them run at once.
-inline bool isOneEach(int tokens, int tokensPerTile, int splits, int blocks, int maxBlocks) {
-  const int pieces = (tokens + tokensPerTile - 1) / tokensPerTile * splits;
-  return blocks == (pieces > 1 ? pieces : 1) && blocks <= maxBlocks;
+// Pieces of work that so many tokens come to.
+inline int piecesOf(int tokens, const moe_a2a_mapping &m) {
+  return (tokens + m.tokens_per_tile - 1) / m.tokens_per_tile * m.splits;
 }
 
 // Whether a phase's rows of `perRow` packets go in packets; `room` is what the plan has laid out for, per token.
