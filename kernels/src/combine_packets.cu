@@ -223,8 +223,8 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
     }
     MOE_A2A_MARK(3);
     waited = kArrived;
-    if (blockIdx.x == 0 && !(isFound && comesSoon<kCombinePackets>(phase, block, phase.at.combine_headers,
-                                                                   kCombineHeaderBytes, -1, sh.wait, nullptr))) {
+    if (blockIdx.x == 0 &&
+        !(isFound && comesSoon<kCombinePackets, false>(phase, block, messages, -1, sh.wait, nullptr))) {
       waited = awaitResults(p, block, messages, sh.wait, patience);
     }
     MOE_A2A_MARK(4);

@@ -12,17 +12,6 @@
 namespace moe_a2a {
 namespace {
 
-// Counts and publishes; a rank whose arguments are wrong tells that instead. One warp.
-__device__ __forceinline__ void announce(const DispatchParams &p, DispatchShared &sh, const ShortMessage &message,
-                                         bool badCount, int tokens) {
-  if (tokens > 0) addUp(p, sh.block.active, tokens, sh.tile, sh.totals);
-  else clear(sh.totals);
-  const bool bad = badCount || sh.totals.badEntry;
-  if (!bad && ShortMessage::suffices(p)) message.publish(p, sh);
-  else if (!bad) publish(p, sh, 0);
-  else if ((threadIdx.x & 31) == 0) failOnArgument(p, sh, badCount);
-}
-
 // Takes a row's packets from a peer into the receive buffer, unless its header says that there is no such row. One
 // warp.
 __device__ __forceinline__ Waited receive(const Vigil<kDispatchPackets> &vigil, const BlockState &block,
@@ -100,7 +89,7 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
   // Rows are shared out from the last block on, as the first has the headers to wait for.
   const int firstReceived = gridDim.x - 1 - blockIdx.x;
   prepareMessage(p, sh.wait.said);
-  if (thread < phase.ranks) sh.wait.counts[thread] = 0;
+  if (thread < phase.ranks) sh.wait.counts[thread] = sh.wait.pieces[thread] = 0;
   warmUp(p);
   for (int word = 0; word * 32 < p.numTokens; word++) {
     if (thread < phase.ranks) sh.tile.goes[word][thread] = 0;
@@ -139,7 +128,7 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
   while (!block.blocked) {
     if (piece < pieces) {
       if (thread == 0) takePiece(phase, block, MOE_A2A_DISPATCH, piece);
-      if (thread >= kThreads - 32 && piece == 0) announce(p, sh, message, badCount, tokens);
+      if (thread >= kThreads - 32 && piece == 0) announce(p, sh, message, badCount, tokens, 0);
       const int end = piece == 0 && pieces > 1 ? 0 : items;
       for (int item = max(0, piece - 1); item < end; item += max(1, pieces - 1)) {
         if (!isAhead) outgoing = Outgoing(p, item);
@@ -161,8 +150,8 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
     MOE_A2A_MARK(4);
     waited = kArrived;
     if (blockIdx.x == 0) {
-      if (isPlanned && comesSoon<kDispatchPackets>(phase, block, headers, kDispatchHeaderBytes, kWordCount, sh.wait,
-                                                   laneState(phase)->reports[block.round % kReports].waitNs)) {
+      if (isPlanned &&
+          comesSoon<kDispatchPackets, false>(phase, block, messages, kWordCount, sh.wait, waitsOf(p, block))) {
         waited = kArrived;
       } else {
         waited = awaitArrival(p, sh, messages, true, patience);

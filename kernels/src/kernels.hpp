@@ -5,11 +5,13 @@
 
 namespace moe_a2a {
 
-// Take a DispatchParams or a CombineParams; blocks of kThreads threads. `direct`: the kernel for launches where each
-// block has one piece of work; see the launches in host/dispatch_phase.cpp and host/combine_phase.cpp.
-const void *dispatchFunction(bool direct);
-// In one dtype where `direct`.
-const void *combineFunction(int dtype, bool direct);
+// Take a DispatchParams or a CombineParams; blocks of kThreads threads.
+const void *dispatchFunction();
+const void *combineFunction(int dtype);
+
+// The same for launches where each block has one piece of work; see host/dispatch_phase.cpp and host/combine_phase.cpp.
+const void *dispatchDirectlyFunction();
+const void *combineDirectlyFunction(int dtype);
 
 // The same for rounds whose rows go in packets; see goesInPackets() in wire_plan.hpp.
 const void *dispatchInPacketsFunction();

@@ -132,7 +132,6 @@ struct LaneState {
   int32_t dropped[3];
   uint32_t admitted;
   uint32_t sums;      // tokens that warps have begun to sum, where results are pushed
-  uint32_t begun;     // blocks of a combine that ends early; cleared by the dispatch
   uint64_t done;      // pieces of outgoing work, and blocks that failed in the upper half
   uint64_t exits;     // blocks, and those that failed in the upper half
   uint64_t tags[2];   // with `together`: the round that the phase is of, and its era, as tagOf() has them

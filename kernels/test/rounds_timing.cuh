@@ -5,10 +5,20 @@
 
 #ifdef MOE_A2A_TRACE
 extern "C" int moe_a2a_trace_dispatch(long long *clocks);
-extern "C" int moe_a2a_trace_combine(long long *clocks);
+extern "C" int moe_a2a_trace_dispatch_direct(long long *clocks);
 extern "C" int moe_a2a_trace_dispatch_packets(long long *clocks);
+extern "C" int moe_a2a_trace_combine(long long *clocks);
+extern "C" int moe_a2a_trace_combine_direct(long long *clocks);
 extern "C" int moe_a2a_trace_combine_packets(long long *clocks);
 extern "C" int moe_a2a_trace_combine_push(long long *clocks);
+constexpr std::pair<const char *, int (*)(long long *)> traces[] = {
+    {"dispatch", moe_a2a_trace_dispatch},
+    {"dispatch, direct", moe_a2a_trace_dispatch_direct},
+    {"dispatch, in packets", moe_a2a_trace_dispatch_packets},
+    {"combine", moe_a2a_trace_combine},
+    {"combine, direct", moe_a2a_trace_combine_direct},
+    {"combine, in packets", moe_a2a_trace_combine_packets},
+    {"combine, by push", moe_a2a_trace_combine_push}};
 #endif
 
 // Prints the median of some samples; returns how many ranks have failed.
@@ -83,28 +93,15 @@ inline int timing(const Options &o, int devices) {
               m, o.hidden, o.topK, o.experts, o.ranks, o.kind, o.tile, o.splits, samples[samples.size() / 2],
               samples.front(), samples.back());
 #ifdef MOE_A2A_TRACE
-  for (int which = 0; which < 2; which++) {
+  CHECK_CUDA(cudaSetDevice(0));
+  for (const auto &[name, trace] : traces) {
     long long clocks[32] = {};
-    CHECK_CUDA(cudaSetDevice(0));
-    if (which == 0) moe_a2a_trace_dispatch(clocks);
-    else moe_a2a_trace_combine(clocks);
-    std::printf(which ? "  combine :" : "  dispatch:");
-    for (int i = 2; i < (which ? 7 : 11); i++) std::printf(" %lld", clocks[i] - clocks[1]);
-    if (which == 0) moe_a2a_trace_dispatch_packets(clocks);
-    else moe_a2a_trace_combine_packets(clocks);
-    std::printf("; in packets:");
-    for (int b = 0; b < 32; b += 16) {
-      std::printf(b ? " | last" : "");
+    trace(clocks);
+    for (int b = 0; b < 32 && clocks[1]; b += 16) {
+      std::printf(b ? " | last block" : "  %s: first block", name);
       for (int i = 2; i < 11; i++) std::printf(" %lld", clocks[b + i] ? clocks[b + i] - clocks[b + 1] : 0);
+      std::printf(b ? "\n" : "");
     }
-    std::printf("\n");
-  }
-  long long clocks[32] = {};
-  moe_a2a_trace_combine_push(clocks);
-  std::printf("  by push:");
-  for (int b = 0; b < 32; b += 16) {
-    for (int i = 2; i < 7; i++) std::printf(" %lld", clocks[b + i] ? clocks[b + i] - clocks[b + 1] : 0);
-    std::printf(b ? "\n" : " | last");
   }
 #endif
   for (int r = 0; r < o.ranks; r++) CHECK_A2A(moe_a2a_graph_destroy(w.ranks[r].device, graphs[r]));

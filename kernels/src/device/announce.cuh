@@ -43,8 +43,8 @@ __device__ inline void publish(const DispatchParams &p, const DispatchShared &sh
   delay(p.phase.delays.afterFlag);
 }
 
-// The same where headers vouch for nothing and are few: a lane has one packet of a header to tell, of which it knows
-// all but a word and the round beforehand.
+// The same where headers are few: a lane has one packet of a header to tell, of which it knows all but two words and
+// the round beforehand.
 class ShortMessage {
  public:
   __device__ __forceinline__ explicit ShortMessage(const DispatchParams &p, const uint32_t *said) {
@@ -59,15 +59,16 @@ class ShortMessage {
     return p.phase.ranks * kDispatchPackets <= 32;
   }
 
-  __device__ __forceinline__ void publish(const DispatchParams &p, const DispatchShared &sh) const {
+  __device__ __forceinline__ void publish(const DispatchParams &p, const DispatchShared &sh, int pieces) const {
     static_assert(kWordGeneration == 0 && kWordCount == 3);
     const BlockState &block = sh.block;
     delay(p.phase.delays.beforeFlag);
     if (peer_ < p.phase.ranks && (block.active >> peer_ & 1)) {
       const uint32_t first = packet_ == 0 ? block.generation : packet_ == 1 ? sh.totals.sent[peer_] : words_[0];
+      const uint32_t second = packet_ == 1 ? pieces : words_[1];
       storePacket(reinterpret_cast<uint8_t *>(block.windows[peer_]) + headersAt(p.phase, block.round) +
                       p.phase.rank * kDispatchHeaderBytes + packet_ * sizeof(Packet),
-                  {block.round, {first, words_[1], words_[2]}});
+                  {block.round, {first, second, words_[2]}});
     }
     delay(p.phase.delays.afterFlag);
   }
@@ -93,6 +94,36 @@ __device__ __noinline__ inline void failOnArgument(const DispatchParams &p, cons
            f.id = p.ids[entry];
          }
        });
+}
+
+// Fails where a device-side argument is wrong; true where none is. One warp.
+__device__ __forceinline__ bool isRight(const DispatchParams &p, const DispatchShared &sh, bool badCount) {
+  const bool bad = badCount || sh.totals.badEntry;
+  if (bad && (threadIdx.x & 31) == 0) failOnArgument(p, sh, badCount);
+  return !bad;
+}
+
+// Adds up what all tokens come to after a look at them, and tells it; true unless an argument is wrong. One warp.
+__device__ __forceinline__ bool announce(const DispatchParams &p, DispatchShared &sh, const ShortMessage &message,
+                                         bool badCount, int tokens, int pieces) {
+  if (tokens > 0) addUp(p, sh.block.active, tokens, sh.tile, sh.totals);
+  else clear(sh.totals);
+  if (!isRight(p, sh, badCount)) return false;
+  if (ShortMessage::suffices(p)) message.publish(p, sh, pieces);
+  else publish(p, sh, pieces);
+  return true;
+}
+
+// Stores this rank's statistics where its headers vouch for them. Whole block.
+__device__ __noinline__ inline void sendStats(const DispatchParams &p, const BlockState &block) {
+  const uint64_t offset = statsAt(p, block.round, p.phase.rank);
+#pragma unroll 1
+  for (int peer = 0; peer < p.phase.ranks; peer++) {
+    if (!(block.active >> peer & 1)) continue;
+    auto *target = reinterpret_cast<int32_t *>(block.windows[peer] + offset);
+#pragma unroll 1
+    for (int i = threadIdx.x; i < p.statsLength; i += blockDim.x) target[i] = p.stats[i];
+  }
 }
 
 // A count in device memory is only seen here.

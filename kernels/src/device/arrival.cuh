@@ -24,6 +24,11 @@ __device__ __forceinline__ uint64_t statsAt(const DispatchParams &p, uint32_t ro
          (static_cast<uint64_t>(bufferOf(round)) * p.phase.ranks + source) * p.phase.statsRowBytes;
 }
 
+// Where it is kept how long each rank was waited for.
+__device__ __forceinline__ uint64_t *waitsOf(const DispatchParams &p, const BlockState &block) {
+  return laneState(p.phase)->reports[block.round % kReports].waitNs;
+}
+
 // The headers of a round, which are waited for from now on.
 __device__ __forceinline__ Messages messagesOf(const DispatchParams &p, const BlockState &block) {
   return {MOE_A2A_DISPATCH, headersAt(p.phase, block.round), kDispatchHeaderBytes, globalNanoseconds()};
@@ -32,7 +37,7 @@ __device__ __forceinline__ Messages messagesOf(const DispatchParams &p, const Bl
 // Waits for all peers, and compares what they said. Whole block.
 __device__ inline Waited awaitArrival(const DispatchParams &p, DispatchShared &sh, const Messages &messages,
                                       bool reports, uint32_t patience = kForEver) {
-  uint64_t *waitNs = reports ? laneState(p.phase)->reports[sh.block.round % kReports].waitNs : nullptr;
+  uint64_t *waitNs = reports ? waitsOf(p, sh.block) : nullptr;
   const Waited waited = awaitMessages<kDispatchPackets>(p.phase, sh.block, messages, kDispatchFields, kWordCount,
                                                         sh.wait, waitNs, patience);
   delay(p.phase.delays.afterWait);

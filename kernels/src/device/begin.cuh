@@ -71,10 +71,7 @@ __device__ __forceinline__ void beginPhase(const PhaseParams &p, int phase, Stat
     if (thread == 0) {
       block.ticket = first;
       block.blocked = blocked;
-      if (blockIdx.x == 0) {
-        storePair(&lane->together[1 - phase].blocks, 0, 0);
-        if (phase == MOE_A2A_DISPATCH) lane->begun = 0;
-      }
+      if (blockIdx.x == 0) storePair(&lane->together[1 - phase].blocks, 0, 0);
     }
   }
   __syncthreads();

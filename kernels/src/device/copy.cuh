@@ -126,6 +126,31 @@ class TokenRows {
   Vector<2> word_;
 };
 
+// A piece of outgoing work: one part of each row of a tile of tokens.
+struct Piece {
+  int tile, part, count;
+  int64_t start;
+
+  __device__ __forceinline__ Piece(const DispatchParams &p, uint32_t ticket, int tokens) {
+    tile = ticket / p.splits;
+    part = ticket - tile * p.splits;
+    start = static_cast<int64_t>(tile) * p.tokensPerTile;
+    count = min(p.tokensPerTile, static_cast<int>(tokens - start));
+  }
+
+  // The id by which this thread routes its warp's first token.
+  __device__ __forceinline__ int32_t firstId(const DispatchParams &p) const {
+    const int warp = threadIdx.x >> 5;
+    return warp < count ? laneIdOf(p, start + warp) : -1;
+  }
+  // Loads this thread's share of the first row that it sends.
+  __device__ __forceinline__ void load(const DispatchParams &p, TokenRows &rows) const {
+    const int group = threadIdx.x >> p.lanesLog2;
+    rows.begin(p, part);
+    if (group < count) rows.load(p, start + group);
+  }
+};
+
 // Sends one part of each row of a tile. `rows` has loaded the first token of this thread's group, where there is one.
 template <bool More>
 __device__ __forceinline__ void sendTile(const DispatchParams &p, const BlockState &block, const Tile &t, int64_t start,

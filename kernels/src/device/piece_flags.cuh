@@ -66,7 +66,7 @@ struct SomeFlags {
 __device__ inline Waited awaitPieces(const DispatchParams &p, const DispatchShared &sh, const Messages &messages) {
   const Vigil<kDispatchPackets> vigil(p.phase, sh.block, messages);
   const int laneId = threadIdx.x & 31, ranks = p.phase.ranks;
-  uint64_t *waitNs = laneState(p.phase)->reports[sh.block.round % kReports].waitNs;
+  uint64_t *waitNs = waitsOf(p, sh.block);
   int most = 0;
   for (int r = laneId; r < ranks; r += 32) most = max(most, SomeFlags::piecesOf(p, sh, r));
   most = __reduce_max_sync(0xffffffff, most);
@@ -96,7 +96,9 @@ __device__ inline Waited awaitPieces(const DispatchParams &p, const DispatchShar
 // Waits for what all ranks say, takes it, and waits for their rows. True where all went well. Whole block.
 __device__ __forceinline__ bool receive(const DispatchParams &p, DispatchShared &sh) {
   const Messages messages = messagesOf(p, sh.block);
-  if (awaitArrival(p, sh, messages, true) != kArrived) return false;
+  const bool soon =
+      comesSoon<kDispatchPackets, true>(p.phase, sh.block, messages, kWordCount, sh.wait, waitsOf(p, sh.block));
+  if (!soon && awaitArrival(p, sh, messages, true) != kArrived) return false;
   takeCounts(p, sh);
   fillPadding(p, sh.wait.counts, 0, p.receivers);
   MOE_A2A_MARK(6);

@@ -81,6 +81,11 @@ __device__ uint64_t stillMissing(const PhaseParams &p, const BlockState &block, 
   return maskOf(missing[0], missing[1]);
 }
 
+// Whether a word may differ between ranks.
+__device__ __forceinline__ bool isOwnWord(int word, int countWord) {
+  return countWord >= 0 && (word == countWord || word == countWord + 1);
+}
+
 // Whether it is worth waiting on for the headers of `missing`; 0 where all are here. One warp.
 template <int Packets>
 __device__ __noinline__ bool goesOn(const PhaseParams &p, const BlockState &block, const Messages &m,
@@ -184,8 +189,7 @@ __device__ Waited awaitMessages(const PhaseParams &p, const BlockState &block, c
 #pragma unroll
         for (int w = 0; w < 3; w++) {
           const int word = packet * 3 + w;
-          const bool isOwn = countWord >= 0 && (word == countWord || word == countWord + 1);
-          if (!isOwn && got.words[w] != wait.said[word]) differing = 1;
+          if (!isOwnWord(word, countWord) && got.words[w] != wait.said[word]) differing = 1;
         }
         if (got.round != block.round) differing = 1;
         if (countWord >= 0 && packet == countWord / 3) {
@@ -242,32 +246,35 @@ __device__ Waited awaitMessages(const PhaseParams &p, const BlockState &block, c
   return wait.goesOn ? kArrived : kFailed;
 }
 
-// The same where headers vouch for nothing and are about to come: true where they came soon and all is well; else it
-// has to be waited for as above. `wait.counts` are 0 before. Whole block.
-template <int Packets>
-__device__ __forceinline__ bool comesSoon(const PhaseParams &p, const BlockState &block, uint64_t headers,
-                                          uint64_t stride, int countWord, WaitState &wait, uint64_t *waitNs) {
+// The same where messages are about to come: true where they came soon and all is well; else it has to be waited for as
+// above. `Vouch`: what is read later is ordered after them. `wait.counts` and `wait.pieces` are 0 before. Whole block.
+template <int Packets, bool Vouch>
+__device__ __forceinline__ bool comesSoon(const PhaseParams &p, const BlockState &block, const Messages &m,
+                                          int countWord, WaitState &wait, uint64_t *waitNs) {
   const int item = threadIdx.x, source = item / Packets, packet = item - source * Packets;
-  const uint64_t start = globalNanoseconds();
   const bool isAwaited = item < p.ranks * Packets && (block.active >> source & 1);
   const int watched = item - (kThreads - kWatched);
   bool isFine = p.ranks * Packets <= kThreads - kWatched;
   if (isAwaited) {
-    const uint8_t *from = p.window + headers + source * stride + packet * sizeof(Packet);
+    const uint8_t *from = packetAt(p, m, source, packet);
     Packet got{block.round - 1, {}};
-    for (int look = 0; look < kSoon && earlier(got.round, block.round); look++) got = peekPacket(from);
+    int looks = 0;
+    for (; looks < kSoon && earlier(got.round, block.round); looks++) got = Vouch ? loadPacket(from) : peekPacket(from);
     isFine &= got.round == block.round;
 #pragma unroll
     for (int i = 0; i < 3; i++) {
       const int w = packet * 3 + i;
       const uint32_t expected = w == 0 ? block.generation : wait.said[w];
-      isFine &= w == countWord || got.words[i] == expected;
+      isFine &= isOwnWord(w, countWord) || got.words[i] == expected;
       if (w == countWord) wait.counts[source] = min(max(static_cast<int32_t>(got.words[i]), 0), p.maxTokens);
+      if (w == countWord + 1 && countWord >= 0) wait.pieces[source] = got.words[i];
     }
-    if (waitNs && packet == 0) waitNs[source] = globalNanoseconds() - start;
+    if (waitNs && packet == 0) waitNs[source] = looks == 1 ? 0 : globalNanoseconds() - m.start;
   }
   if (watched >= 0) isFine &= !Eye(p, block, watched).sees();
-  return __syncthreads_and(isFine);
+  isFine = __syncthreads_and(isFine);
+  if (isFine) delay(p.delays.afterWait);
+  return isFine;
 }
 
 }  // namespace moe_a2a

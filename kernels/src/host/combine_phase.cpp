@@ -102,7 +102,7 @@ void prepare(const moe_a2a_rank &rank, const moe_a2a_combine_args &c,
   const int blocks = c.mapping.blocks ? c.mapping.blocks : std::max(lane.rows ? m.blocks : 1, p.copyTickets);
   const bool direct = p.copyTickets == 0 && p.vectorized && c.dtype == c.out_dtype &&
                       blocks == std::max(1, piecesOf(lane.rows, m)) && blocks <= rank.maxBlocks;
-  prepared.keep(c, combineFunction(c.dtype, direct), blocks);
+  prepared.keep(c, direct ? combineDirectlyFunction(c.dtype) : combineFunction(c.dtype), blocks);
 }
 
 }  // namespace

@@ -134,7 +134,7 @@ void prepare(const moe_a2a_rank &rank, const moe_a2a_dispatch_args &d,
   const bool direct = !p.scan && !p.hasMore && p.receivers == 1 && pieces < rank.maxBlocks &&
                       pieces <= p.flagsPerRank && (d.mapping.blocks == 0 || d.mapping.blocks == pieces + 1);
   const int blocks = direct ? pieces + 1 : d.mapping.blocks ? d.mapping.blocks : std::max(m.blocks, p.receivers);
-  prepared.keep(d, dispatchFunction(direct), blocks);
+  prepared.keep(d, direct ? dispatchDirectlyFunction() : dispatchFunction(), blocks);
 }
 
 }  // namespace

@@ -47,11 +47,11 @@ cudaError_t loadKernels(const std::vector<const void *> &kernels, int *blocksPer
 int32_t limitBlocks(moe_a2a_rank &rank) {
   cudaDeviceProp properties;
   MOE_A2A_TRY(cudaGetDeviceProperties(&properties, rank.options.device));
-  std::vector<const void *> kernels = {dispatchFunction(false), dispatchFunction(true)};
+  std::vector<const void *> kernels = {dispatchFunction(), dispatchDirectlyFunction()};
   std::vector<const void *> inPackets = {dispatchInPacketsFunction()};
   for (int dtype = 0; dtype < 3; dtype++) {
     kernels.insert(kernels.end(),
-                   {combineFunction(dtype, false), combineFunction(dtype, true), combineByPushFunction(dtype)});
+                   {combineFunction(dtype), combineDirectlyFunction(dtype), combineByPushFunction(dtype)});
     inPackets.push_back(combineInPacketsFunction(dtype));
   }
   int perSm = kBlocksPerSm, packetsPerSm = kPacketBlocksPerSm;

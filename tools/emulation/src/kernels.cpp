@@ -13,12 +13,12 @@ void add(const char *name, const void *address, int cost) {
 const bool added = [] {
   using namespace moe_a2a;
   const int rows = emulation::kUnitsPerSm / kBlocksPerSm, packets = emulation::kUnitsPerSm / kPacketBlocksPerSm;
-  add<DispatchParams>("dispatchKernel", dispatchFunction(false), rows);
-  add<DispatchParams>("dispatchDirectly", dispatchFunction(true), rows);
+  add<DispatchParams>("dispatchKernel", dispatchFunction(), rows);
+  add<DispatchParams>("dispatchDirectly", dispatchDirectlyFunction(), rows);
   add<DispatchParams>("dispatchInPackets", dispatchInPacketsFunction(), packets);
   for (int dtype = 0; dtype < 3; dtype++) {
-    add<CombineParams>("combineKernel", combineFunction(dtype, false), rows);
-    add<CombineParams>("combineDirectly", combineFunction(dtype, true), rows);
+    add<CombineParams>("combineKernel", combineFunction(dtype), rows);
+    add<CombineParams>("combineDirectly", combineDirectlyFunction(dtype), rows);
     add<CombineParams>("combineInPackets", combineInPacketsFunction(dtype), packets);
     add<CombineParams>("combineByPush", combineByPushFunction(dtype), rows);
   }
