@@ -55,8 +55,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineDirectly(const 
   if (arrived) sumTile<DType, true>(p, sh, start, count, part, DType);
   MOE_A2A_MARK(5);
   __syncthreads();
+  // Lest what a block spoils that fails comes before what this one has stored; while the last thread looks.
+  if (threadIdx.x == 0 && tokens > 0) fenceGpu();
   const bool failed = hasReadTooLate(p, sh.block, arrived) || !arrived;
-  if (leaveTogether(phase, sh.block, MOE_A2A_COMBINE, failed, tokens > 0)) spoil(p, tokens);
+  if (leaveTogether(phase, sh.block, MOE_A2A_COMBINE, failed, false)) spoil(p, tokens);
   MOE_A2A_MARK(6);
 }
 

@@ -11,8 +11,6 @@ namespace moe_a2a {
 namespace {
 
 constexpr int kWarps = kThreads / 32;
-// Columns of 16 bytes that a thread sums at once.
-constexpr int kColumns = 2;
 
 struct CombineShared {
   BlockState block;
@@ -146,8 +144,8 @@ __device__ __forceinline__ void sumToken(const CombineParams &p, const CombineSh
   uint8_t *output = outputOf(p, token);
   const auto row = [&](int j) { return sh.rows[threadIdx.x >> 5][j]; };
   if (p.vectorized) {
-    for (int v = laneId; v < vectors; v += 32 * kColumns) {
-      sumVectors<DType, kColumns>(row, count, v, 32, vectors, p.outDtype, output);
+    for (int v = laneId; v < vectors; v += 32 * kSumColumns) {
+      sumVectors<DType>(row, count, v, 32, vectors, p.outDtype, output);
     }
   } else {
     for (int h = laneId; h < p.hiddenSize; h += 32) sumElement<DType>(row, count, h, p.outDtype, output);

@@ -44,7 +44,7 @@ __device__ __forceinline__ void sumTile(const CombineParams &p, const CombineSha
     uint8_t *output = outputOf(p, start + index);
     const auto row = [&](int j) { return sh.rows[index][j]; };
     if constexpr (Vectors) {
-      for (int v = from + lane; v < to; v += lanes) {
+      for (int v = from + lane; v < to; v += lanes * kSumColumns) {
         sumVectors<DType>(row, sh.counts[index], v, lanes, to, outDtype, output);
       }
     } else {

@@ -74,29 +74,32 @@ __device__ __forceinline__ void storeSums(const float *sum, uint8_t *to) {
   }
 }
 
-// Sums `Columns` times 16 bytes of `count` rows, `step` vectors apart from the `at`-th on, as far as there are `end`
+// Columns of 16 bytes that a thread sums at once, and rows of each that it has under way.
+constexpr int kSumColumns = 2, kSumAhead = 4;
+
+// Sums kSumColumns times 16 bytes of `count` rows, `step` vectors apart from the `at`-th on, as far as there are `end`
 // vectors; and stores them as elements of `outDtype`. `row` hands out where each row lies.
-template <int DType, int Columns = 1, int Ahead = 4, typename Row>
+template <int DType, typename Row>
 __device__ __forceinline__ void sumVectors(Row row, int count, int at, int step, int end, int outDtype,
                                            uint8_t *output) {
   constexpr int kElements = kVectorElements<DType>;
-  float sum[Columns][kElements] = {};
-  for (int first = 0; first < count; first += Ahead) {
-    Vector<4> held[Ahead][Columns];
+  float sum[kSumColumns][kElements] = {};
+  for (int first = 0; first < count; first += kSumAhead) {
+    Vector<4> held[kSumAhead][kSumColumns];
 #pragma unroll
-    for (int j = 0; j < Ahead; j++) {
+    for (int j = 0; j < kSumAhead; j++) {
       if (first + j >= count) break;
       const uint8_t *from = row(first + j) + static_cast<int64_t>(at) * 16;
 #pragma unroll
-      for (int c = 0; c < Columns; c++) {
+      for (int c = 0; c < kSumColumns; c++) {
         if (at + c * step < end) held[j][c].load(from + c * step * 16);
       }
     }
 #pragma unroll
-    for (int j = 0; j < Ahead; j++) {
+    for (int j = 0; j < kSumAhead; j++) {
       if (first + j >= count) break;
 #pragma unroll
-      for (int c = 0; c < Columns; c++) {
+      for (int c = 0; c < kSumColumns; c++) {
 #pragma unroll
         for (int i = 0; i < kElements; i++) sum[c][i] = __fadd_rn(sum[c][i], elementOf<DType>(held[j][c], i));
       }
@@ -106,7 +109,7 @@ __device__ __forceinline__ void sumVectors(Row row, int count, int at, int step,
     using Out = decltype(out);
     constexpr int kBytes = kElements * sizeof(typename Out::Bits);
 #pragma unroll
-    for (int c = 0; c < Columns; c++) {
+    for (int c = 0; c < kSumColumns; c++) {
       if (at + c * step < end) storeSums<Out, kElements>(sum[c], output + static_cast<int64_t>(at + c * step) * kBytes);
     }
   });
