@@ -37,6 +37,16 @@ export const mutants = [
     change: replaced("begin.cuh", "if (stored) fenceSys();", ""),
   },
   {
+    name: "piece-not-fenced",
+    what: "a block flags its piece without ordering its rows before that",
+    change: replaced("piece_flags.cuh", "  fenceSys();\n  delay(", "  delay("),
+  },
+  {
+    name: "pieces-not-awaited",
+    what: "a dispatch is over when its headers are here",
+    change: replaced("piece_flags.cuh", "return awaitPieces(p, sh, messages) == kArrived;", "return true;"),
+  },
+  {
     name: "divergent-shuffle",
     what: "half a warp asks another lane for what it has counted",
     change: replaced(
