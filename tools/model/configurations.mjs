@@ -48,6 +48,14 @@ export const configurations = [
   { name: "packets-zombie", set: { N: 3, PACKETS: 3, RESET: 2, SLOTS: 3, ROUNDS: 1, TOKENS: 1 } },
   { name: "packets-back", set: { N: 3, PACKETS: 3, RESET: 3, ROUNDS: 1, TOKENS: 1 } },
 
+  { name: "pieces", large: true, set: { N: 2, PACKETS: 7, SLOTS: 4, ROUNDS: 3 } },
+  { name: "pieces-3", set: { N: 3, PACKETS: 4, SLOTS: 2, TOKENS: 3 } },
+  { name: "pieces-disagree", set: { N: 3, PACKETS: 7, DISAGREE: 1, ROUNDS: 1, TOKENS: 1 } },
+  { name: "pieces-lost", set: { N: 3, PACKETS: 4, SLOTS: 2, CRASH: 1, LAST_RESORT: 1, TOKENS: 2 } },
+  { name: "pieces-close", set: { N: 3, PACKETS: 4, SLOTS: 2, CLOSE: 2, TOKENS: 1 } },
+  { name: "pieces-zombie", set: { N: 3, PACKETS: 4, SLOTS: 2, RESET: 2, ROUNDS: 1, TOKENS: 1 } },
+  { name: "pieces-back", set: { N: 3, PACKETS: 4, SLOTS: 2, RESET: 3, ROUNDS: 1, TOKENS: 1 } },
+
   { name: "disagree-slots", set: { N: 3, DISAGREE: 1, ROUNDS: 1 } },
   { name: "disagree-lanes", set: { N: 2, LANES: 2, DISAGREE: 1, ROUNDS: 1, TOKENS: 1 } },
   { name: "disagree-combine", set: { N: 3, DISAGREE: 2, ROUNDS: 1 } },

@@ -31,6 +31,7 @@ export const mutants = [
     what: "a phase is ready once the headers are here, packets or not",
     worlds: ["packets-empty"],
   },
+  { name: "piece-before-rows", what: "the flag of a row goes before it", worlds: ["pieces"] },
   {
     name: "combine-hears-senders",
     what: "a combine in packets waits for those alone that send it results",

@@ -12,6 +12,8 @@
 #endif
 #define ROWS_IN_PACKETS(k) ((PACKETS & 1) && FITS(k))
 #define RESULTS_IN_PACKETS(k) ((PACKETS & 2) && FITS(k) && HIDDEN_SIZE(k) == 1)
+/* Which ranks' rows have flags: each tells that in its header. The others' headers vouch for them. */
+#define IN_PIECES(k, s) ((PACKETS & 4) && m[k] == 2 && (n[k] + (s)) % 2 == 0)
 
 /* Arrivals. */
 #define DISPATCHED(k, s) (!IS_PEER(s) || REACHED(window[r].lane[FLAG_LANE(k)].dispatchFlag[s], n[k]))
@@ -34,22 +36,23 @@
 #endif
 
 /*
- * Packets say themselves whether they are there. How many rows to expect says the header; of results it is known. They
+ * Packets say themselves whether they are there, and so do flags of rows. How many rows to expect says the header; of results it is known. They
  * are taken as they come, before it is known whether all agree.
  */
 #if PACKETS
-#define IN_PACKETS(k) (stage[k] == DISPATCHING -> ROWS_IN_PACKETS(k) : RESULTS_IN_PACKETS(k))
+#define IN_PACKETS(k, s) \
+  (stage[k] == DISPATCHING -> ROWS_IN_PACKETS(k) || IN_PIECES(k, s) : RESULTS_IN_PACKETS(k))
 #define PACKET_AT(k, s) (AREA(stage[k] == COMBINING) + PLACE(m[k], s))
 #define EXPECTED(k, s) (IS_PEER(s) && (stage[k] == DISPATCHING -> \
   DISPATCHED(k, s) && COUNT(window[r].lane[k].header[HEADER(n[k], s)]) : tokens[k] > 0))
 #define PACKET_HERE(k, s) (window[r].lane[k].packetTag[PACKET_AT(k, s)] == TAG(n[k], generation[r]))
 #define IS_TAKEN(k, s) ((taken[k] >> (s)) & 1)
 #define TAKES(k, s) \
-  (stage[k] > RECEIVED && IN_PACKETS(k) && EXPECTED(k, s) && PACKET_HERE(k, s) && !IS_TAKEN(k, s))
+  (stage[k] > RECEIVED && IN_PACKETS(k, s) && EXPECTED(k, s) && PACKET_HERE(k, s) && !IS_TAKEN(k, s))
 #ifdef MUTANT_HEADER_VOUCHES
 #define ROW_TAKEN(k, s) true
 #else
-#define ROW_TAKEN(k, s) (!IN_PACKETS(k) || !EXPECTED(k, s) || IS_TAKEN(k, s))
+#define ROW_TAKEN(k, s) (!IN_PACKETS(k, s) || !EXPECTED(k, s) || IS_TAKEN(k, s))
 #endif
 #ifdef MUTANT_PACKETS_NOT_MISSED
 #define ROW_HERE(k, s) true

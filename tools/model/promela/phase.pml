@@ -113,11 +113,15 @@ inline letGoOfRows() {
 }
 
 #if PACKETS
-/* What of a phase in packets goes to whom, in any order: a bit for each header, and one for each packet. */
+/*
+ * What of a phase in packets goes to whom, in any order: a bit for each header, one for each packet or flag of a row, and one
+ * for each row with a flag, which comes after it.
+ */
 #define TO_SEND_HEADERS (ALL & members[r] & (ALL - (1 << r)))
 #define TO_SEND_ROWS (stage[l] == IDLE -> (tokens[l] > 0 -> TO_SEND_HEADERS : 0) : counts[l])
-#define IS_IN_PACKETS (stage[l] == IDLE -> ROWS_IN_PACKETS(l) : RESULTS_IN_PACKETS(l))
-#define TO_SEND (TO_SEND_HEADERS | TO_SEND_ROWS << N)
+#define SENDS_PIECES (stage[l] == IDLE && IN_PIECES(l, r))
+#define IS_IN_PACKETS (stage[l] == IDLE -> ROWS_IN_PACKETS(l) || IN_PIECES(l, r) : RESULTS_IN_PACKETS(l))
+#define TO_SEND (TO_SEND_HEADERS | TO_SEND_ROWS << N | (SENDS_PIECES -> TO_SEND_ROWS << (2 * N) : 0))
 #define LEFT_TO_SEND(bit) ((toSend >> (bit)) & 1)
 
 /* A combine's header lets go of the receive buffer, so it goes last where results still lie there. */
@@ -134,13 +138,21 @@ inline letGoOfRows() {
 #else
 #define MAY_SEND_ROWS true
 #endif
+#ifdef MUTANT_PIECE_BEFORE_ROWS
+#define HAS_STORED_ROW(to) true
+#else
+#define HAS_STORED_ROW(to) (!LEFT_TO_SEND(2 * N + to))
+#endif
 
-/* A row goes to its expert's rank, a result to its token's: as a packet that is there at once. */
+/* A row goes to its expert's rank, a result to its token's: as a packet that is there at once. A flag has no data. */
 inline sendPacket() {
   at = AREA(stage[l] == RECEIVED) + PLACE(m[l], r);
   assert(DISAGREE || !UNREAD_PACKET(s, l, at));
   UNREAD_PACKET(s, l, at) = true;
-  LANE(s).packet[at] = CONTENT(r, n[l], generation[r]);
+  if
+  :: SENDS_PIECES
+  :: else -> LANE(s).packet[at] = CONTENT(r, n[l], generation[r])
+  fi;
   LANE(s).packetTag[at] = TAG(n[l], generation[r]);
   at = 0;
   TRACE("packet");
@@ -161,7 +173,8 @@ inline takePacket() {
   at = PACKET_AT(l, s);
   UNREAD_PACKET(r, l, at) = false;
   if
-  :: stage[l] == DISPATCHING ->
+  :: stage[l] == DISPATCHING && IN_PIECES(l, s)
+  :: stage[l] == DISPATCHING && !IN_PIECES(l, s) ->
      assert(!HELD(r, l, n[l]));
      LANE(r).recv[ROW(n[l], s)] = LANE(r).packet[at]
   :: stage[l] == COMBINING && LANE(r).packet[at] != CONTENT(s, n[l], generation[r]) -> taken[l] = taken[l] | WRONG

@@ -19,7 +19,10 @@
 #define MAY_DIE
 #endif
 
-/* A dispatch sends rows, then headers and flags. Packets vouch for themselves, so with them all goes in any order. */
+/*
+ * A dispatch sends rows, then headers and flags. Packets vouch for themselves, and flags of rows for these, so with them all
+ * goes in any order.
+ */
 #define ROWS 1
 #define HEADERS 2
 #define FLAGS 3
@@ -52,7 +55,9 @@ inline nextPeer(first, next) {
     part == ANY_ORDER && LEFT_TO_SEND(to) && !READS_ROWS -> \
     s = to; storeHeader(); storeFlag(); toSend = toSend - (1 << (to)); s = 0 }
 #define SENDS_PACKET(to) :: d_step { \
-    part == ANY_ORDER && LEFT_TO_SEND(N + to) && MAY_SEND_ROWS -> s = to; sendPacket(); s = 0 }
+    part == ANY_ORDER && LEFT_TO_SEND(N + to) && MAY_SEND_ROWS && HAS_STORED_ROW(to) -> s = to; sendPacket(); s = 0 }
+#define SENDS_ROW(to) :: d_step { \
+    part == ANY_ORDER && LEFT_TO_SEND(2 * N + to) -> s = to; sendRow(); toSend = toSend - (1 << (2 * N + to)); s = 0 }
 #define TAKES_PACKET(k, of) :: d_step { failed[r] == NONE && TAKES(k, of) -> l = k; s = of; takePacket() }
 #endif
 
@@ -68,7 +73,8 @@ proctype Rank(byte r) {
   byte l, s, why, part, names, number, next;
   byte stage[LANES], rounds[LANES], n[LANES], m[LANES], tokens[LANES], counts[LANES];
 #if PACKETS
-  byte taken[LANES], toSend, at;
+  byte taken[LANES], at;
+  short toSend;
 #endif
   bool bad;
 
@@ -163,6 +169,13 @@ move:
 #if N == 3
   SENDS_HEADER(2)
   SENDS_PACKET(2)
+#endif
+#if PACKETS & 4
+  SENDS_ROW(0)
+  SENDS_ROW(1)
+#if N == 3
+  SENDS_ROW(2)
+#endif
 #endif
   :: atomic { part == ANY_ORDER && toSend == 0 -> part = SENT; break }
 #endif

@@ -27,7 +27,8 @@
 #define SLOTS 0          /* m of a round, 0: 1; 1: 0 or 1; 2: 1 or 2; 3: 1 or 3; 4: 0 to 3 */
 #endif
 #ifndef PACKETS
-#define PACKETS 0        /* mask of the phases that go in packets unless m is 2, 1: dispatch, 2: combine */
+#define PACKETS 0        /* mask of the phases that go in packets unless m is 2, 1: dispatch, 2: combine; 4: a dispatch
+                            with m = 2 goes in rows for which flags vouch, from each rank every second time */
 #endif
 #ifndef STREAM_ORDER
 #define STREAM_ORDER PACKETS /* not 0: what a dispatch received is promised until its rank's combine starts; one buffer */
