@@ -7,15 +7,21 @@
 namespace moe_a2a {
 namespace {
 
-// Waits until the results of all ranks may be read. A block that has waited for a while tells the peers itself where
-// the first one has not begun. Whole block.
+// Tells the peers where the first block has not begun, and nothing keeps this rank from it. One warp.
+__device__ __noinline__ void publishForFirst(const CombineParams &p, const BlockState &block) {
+  const int laneId = threadIdx.x & 31;
+  const bool isSeen = laneId < kWatched ? Eye(p.phase, block, laneId).sees()
+                                        : loadRelaxedSys(&laneState(p.phase)->together[MOE_A2A_COMBINE].blocks) != 0;
+  if (__any_sync(0xffffffff, isSeen)) return;
+  fenceSys();
+  publish(p, block);
+}
+
+// Waits until the results of all ranks may be read. Whole block.
 __device__ __forceinline__ bool awaitAll(const CombineParams &p, CombineShared &sh) {
   const Messages messages = messagesOf(p);
   if (comesSoon<kCombinePackets, true>(p.phase, sh.block, messages, -1, sh.wait, nullptr)) return true;
-  if (threadIdx.x >= kThreads - 32 && loadRelaxedSys(&laneState(p.phase)->together[MOE_A2A_COMBINE].blocks) == 0) {
-    fenceSys();
-    publish(p, sh.block);
-  }
+  if (threadIdx.x >= kThreads - 32) publishForFirst(p, sh.block);
   return awaitResults(p, sh.block, messages, sh.wait) == kArrived;
 }
 

@@ -272,6 +272,7 @@ void freeBlock(Block *block) {
 bool runBlock(Block &block, int resumes) {
   // What its threads have stored may be on the way for a while after they have left.
   if (block.live == 0) {
+    note();
     const size_t left = block.pending.size(), some = left > 8 ? left / 4 : chance()() % 8 == 0;
     for (size_t i = 0; i < some && !block.pending.empty(); i++) flush(block, chance()() % block.pending.size());
     advanceTime();
