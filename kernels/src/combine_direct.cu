@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineDirectly(const 
   MOE_A2A_MARK(4);
   if (isFirst && threadIdx.x == kKeeper) {
     endTogether(phase, sh.block, MOE_A2A_COMBINE, arrived, sh.block.numTokens);
-    startNextRound(laneState(phase), sh.block);
+    if (!sh.block.blocked) startNextRound(laneState(phase), sh.block);
   }
   if (arrived) sumTile<DType, true>(p, sh, start, count, part, DType);
   MOE_A2A_MARK(5);
@@ -64,7 +64,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineDirectly(const 
   // Lest what a block spoils that fails comes before what this one has stored; while the last thread looks.
   if (threadIdx.x == 0 && tokens > 0) fenceGpu();
   const bool failed = hasReadTooLate(p, sh.block, arrived) || !arrived;
-  if (leaveTogether(phase, sh.block, MOE_A2A_COMBINE, failed, false)) spoil(p, tokens);
+  if (leaveTogether(phase, sh.block, MOE_A2A_COMBINE, failed, false)) {
+    if (isFirst) startNextAfterBlocked(phase, sh.block);
+    spoil(p, tokens);
+  }
   MOE_A2A_MARK(6);
 }
 

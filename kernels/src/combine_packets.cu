@@ -251,10 +251,13 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
   }
   if (blockIdx.x == 0 && thread == kKeeper) {
     endTogether(phase, block, MOE_A2A_COMBINE, waited == kArrived, block.numTokens);
-    startNextRound(laneState(phase), block);
+    if (!block.blocked) startNextRound(laneState(phase), block);
   }
   // All that was read lies in this rank's own memory: a reset that left it out let nobody overwrite that.
-  if (leaveTogether(phase, block, MOE_A2A_COMBINE, waited != kArrived, tokens > 0)) spoil(p, tokens);
+  if (leaveTogether(phase, block, MOE_A2A_COMBINE, waited != kArrived, tokens > 0)) {
+    if (blockIdx.x == 0) startNextAfterBlocked(phase, block);
+    spoil(p, tokens);
+  }
   MOE_A2A_MARK(6);
 }
 

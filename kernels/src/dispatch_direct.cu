@@ -30,22 +30,25 @@ __device__ __forceinline__ void begin(const DispatchParams &p, DispatchShared &s
 __device__ __forceinline__ bool tellAndReceive(const DispatchParams &p, DispatchShared &sh) {
   const ShortMessage message(p, sh.wait.said);
   begin(p, sh, [] {});
-  if (sh.block.blocked) return true;
   const bool badCount = isBadCount(p, sh.block);
   const int tokens = badCount ? 0 : sh.block.numTokens;
-  if (threadIdx.x == kKeeper) beginTogether(p.phase, sh.block, MOE_A2A_DISPATCH);
-  if (p.statsLength) {
-    sendStats(p, sh.block);
-    __syncthreads();
+  bool arrived = false;
+  if (!sh.block.blocked) {
+    if (threadIdx.x == kKeeper) beginTogether(p.phase, sh.block, MOE_A2A_DISPATCH);
+    if (p.statsLength) {
+      sendStats(p, sh.block);
+      __syncthreads();
+    }
+    bool published = false;
+    if (threadIdx.x < 32) {
+      if (p.statsLength) fenceSys();
+      published = announce(p, sh, message, badCount, tokens, tokens > 0 ? gridDim.x - 1 : 0);
+    }
+    MOE_A2A_MARK(3);
+    arrived = __syncthreads_or(published) && receive(p, sh);
+    MOE_A2A_MARK(6);
   }
-  bool published = false;
-  if (threadIdx.x < 32) {
-    if (p.statsLength) fenceSys();
-    published = announce(p, sh, message, badCount, tokens, tokens > 0 ? gridDim.x - 1 : 0);
-  }
-  MOE_A2A_MARK(3);
-  const bool arrived = __syncthreads_or(published) && receive(p, sh);
-  MOE_A2A_MARK(6);
+  // Of a blocked dispatch, too: the combine after it has so many rows to spoil.
   if (threadIdx.x == kKeeper) {
     endTogether(p.phase, sh.block, MOE_A2A_DISPATCH, arrived, badCount ? p.numTokens : tokens);
   }
@@ -62,9 +65,10 @@ __device__ __forceinline__ bool sendPiece(const DispatchParams &p, DispatchShare
     firstId = piece.firstId(p);
     piece.load(p, rows);
   });
-  if (sh.block.blocked) return true;
   const int tokens = isBadCount(p, sh.block) ? 0 : sh.block.numTokens;
+  // A block that fails leaves a flag out, so that the first one fails, too, and takes nothing for good.
   if (tokens == 0) return false;
+  if (sh.block.blocked) return true;
   const int count = max(0, min(piece.count, static_cast<int>(tokens - piece.start)));
   routeCounted(p, sh.block, piece.part == 0, piece.start, count, firstId, sh.tile);
   MOE_A2A_MARK(3);

@@ -1,5 +1,6 @@
 // A rank that is stopped while it waits, as by a reset or a close, gives up its round: it may still send what was
-// dispatched, but never offers results of a dispatch that did not arrive, nor sends rows of a later round.
+// dispatched, but never offers results of a dispatch that did not arrive, nor sends rows of a later round. Whenever it
+// is stopped, a phase has all of its results or none.
 #include "world.cuh"
 
 namespace {
@@ -13,11 +14,12 @@ void expect(bool holds, int wire, const char *what) {
   std::printf("FAILED, wire form %d: %s\n", wire, what);
 }
 
-void dispatch(World &w, int r, const uint16_t *rows) {
+void dispatch(World &w, int r, const uint16_t *rows, bool countsOnDevice = false) {
   RankMemory &mem = w.ranks[r];
   moe_a2a_dispatch_args d{};
   d.struct_size = sizeof(d);
   d.num_local_tokens = d.max_tokens = kTokens;
+  d.num_local_tokens_ptr = countsOnDevice ? reinterpret_cast<uint64_t>(mem.count) : 0;
   d.expert_ids = reinterpret_cast<uint64_t>(mem.ids);
   d.payload_count = 1;
   d.payloads[0] = reinterpret_cast<uint64_t>(rows);
@@ -37,10 +39,11 @@ void combine(World &w, int r) {
   CHECK_A2A(moe_a2a_combine(mem.rank, &c));
 }
 
-moe_a2a_phase_outcome outcomeOf(World &w, int r, int phase) {
+constexpr uint32_t kFirstRound = 0xfffffffeu;
+moe_a2a_phase_outcome outcomeOf(World &w, int r, int phase, uint32_t round = kFirstRound) {
   moe_a2a_phase_outcome outcome{};
   outcome.struct_size = sizeof(outcome);
-  CHECK_A2A(moe_a2a_outcome(w.ranks[r].rank, 0, phase, 0xfffffffeu, &outcome));
+  CHECK_A2A(moe_a2a_outcome(w.ranks[r].rank, 0, phase, round, &outcome));
   return outcome;
 }
 
@@ -55,6 +58,7 @@ class Stopped {
       CHECK_CUDA(cudaMemcpy(mem.ids, ids.data(), ids.size() * 4, cudaMemcpyHostToDevice));
       CHECK_CUDA(cudaMemset(mem.hidden, 1, bytes));
       CHECK_CUDA(cudaMemset(mem.offered, 2, bytes));
+      CHECK_CUDA(cudaMemset(mem.output, 7, bytes));
     }
   }
 
@@ -109,6 +113,63 @@ void stopGraph(int devices, int wire) {
   CHECK_A2A(moe_a2a_graph_destroy(mem.device, graph));
 }
 
+// How many of the elements of `tokens` rows of output are NaN, as a failed combine leaves them.
+size_t spoiledIn(const World &w, int r, int tokens) {
+  std::vector<uint16_t> output(static_cast<size_t>(tokens) * w.hidden);
+  if (!output.empty())
+    CHECK_CUDA(cudaMemcpy(output.data(), w.ranks[r].output, output.size() * 2, cudaMemcpyDeviceToHost));
+  size_t count = 0;
+  for (const uint16_t bits : output) count += bits == 0x7fc0;
+  return count;
+}
+
+// A rank that is stopped before its first round begins.
+void stopBefore(int devices, int wire) {
+  Stopped stopped(devices, wire);
+  World &w = stopped.w;
+  CHECK_A2A(moe_a2a_stop(w.ranks[0].rank, 0));
+  dispatch(w, 0, w.ranks[0].hidden);
+  combine(w, 0);
+  CHECK_A2A(moe_a2a_drain(w.ranks[0].rank));
+  expect(spoiledIn(w, 0, kTokens) == static_cast<size_t>(kTokens) * w.hidden, wire, "all output is spoiled");
+}
+
+// Two rounds, the first rank with `tokens` as its device says, which is stopped after so many questions of the host's.
+void stopAtAnyTime(int devices, int wire, int questions, bool mayFinish, int tokens) {
+  Stopped stopped(devices, wire);
+  World &w = stopped.w;
+  RankMemory &mem = w.ranks[0];
+  CHECK_CUDA(cudaSetDevice(mem.device));
+  CHECK_CUDA(cudaMemcpy(mem.count, &tokens, sizeof(tokens), cudaMemcpyHostToDevice));
+  for (int i = 0; i < 2; i++) {
+    for (const int r : {1, 0}) {
+      dispatch(w, r, w.ranks[r].hidden, r == 0);
+      combine(w, r);
+    }
+  }
+  int32_t leftOut = 0;
+  for (int i = 0; i < questions; i++) CHECK_A2A(moe_a2a_is_left_out(mem.rank, &leftOut));
+  CHECK_A2A(moe_a2a_stop(mem.rank, mayFinish));
+  for (RankMemory &each : w.ranks) CHECK_A2A(moe_a2a_drain(each.rank));
+  for (int r = 0; r < 2; r++) {
+    const int own = r == 0 ? tokens : kTokens;
+    bool completed = true;
+    for (int i = 0; i < 4; i++) {
+      const bool before = completed;
+      completed = outcomeOf(w, r, i % 2, kFirstRound + i / 2).completed;
+      expect(before || !completed, wire, "phases complete in order");
+    }
+    const bool received = outcomeOf(w, r, MOE_A2A_DISPATCH, kFirstRound + 1).completed;
+    int32_t counts[2];
+    const auto *at = reinterpret_cast<const void *>(w.ranks[r].own + w.layout.lanes[0].recv_counts);
+    CHECK_CUDA(cudaMemcpy(counts, at, sizeof(counts), cudaMemcpyDeviceToHost));
+    expect(counts[0] == (received ? tokens : 0) && counts[1] == (received ? kTokens : 0), wire,
+           "counts are there if the dispatch completed, else 0");
+    expect(spoiledIn(w, r, own) == (completed ? 0 : static_cast<size_t>(own) * w.hidden), wire,
+           "all output is there if the combine completed, else none");
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -120,6 +181,10 @@ int main() {
   for (const int wire : {MOE_A2A_WIRE_CHOSEN, MOE_A2A_WIRE_ROWS}) {
     stopRound(devices, wire);
     stopGraph(devices, wire);
+    stopBefore(devices, wire);
+    for (int i = 0; i < 4; i++) {
+      stopAtAnyTime(devices, wire, 7 * i, i % 2, i == 3 ? kTokens : i == 2 ? 2 : 0);
+    }
   }
   std::printf("stop_test: %s\n", failures ? "FAILED" : "ok");
   return failures ? 1 : 0;

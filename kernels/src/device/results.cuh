@@ -101,6 +101,11 @@ __device__ __forceinline__ bool hasReadTooLate(const CombineParams &p, const Blo
   return leftOut;
 }
 
+// Where the first block was blocked, others that began late had to see the round as it was. When all have left.
+__device__ __forceinline__ void startNextAfterBlocked(const PhaseParams &p, const BlockState &block) {
+  if (block.blocked && threadIdx.x == 0) startNextRound(laneState(p), block);
+}
+
 // Ends a block's combine, after its last read (`arrived`: of other windows); the last block of all ends the phase, or
 // spoils what was summed.
 __device__ __forceinline__ void leave(const CombineParams &p, BlockState &block, bool arrived, bool failed,

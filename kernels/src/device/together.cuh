@@ -46,14 +46,15 @@ __device__ __noinline__ inline void awaitOthers(const PhaseParams &p, const Bloc
 }
 
 // Leaves a phase; true where it has failed for this block, which has to spoil its results then. Whole block. Nobody
-// waits for others where all went well. `stored`: there is something to spoil.
+// waits for others where all went well. `release`: orders what this block has stored before that it has left, for one
+// that fails alone; a caller that passes false has seen to it.
 __device__ __forceinline__ bool leaveTogether(const PhaseParams &p, const BlockState &block, int phase, bool failed,
-                                              bool stored) {
+                                              bool release) {
   const bool anyFailed = __syncthreads_or(failed);
   if (threadIdx.x == 0) {
     uint32_t *left = &laneState(p)->together[phase].left;
     const uint32_t mine = 1 + (anyFailed ? kOneLeftFailed : 0);
-    if (stored) addReleaseGpu(left, mine);
+    if (release) addReleaseGpu(left, mine);
     else atomicAdd(left, mine);
   }
   if (anyFailed) awaitOthers(p, block, phase);
