@@ -25,9 +25,10 @@ function stopOf(seed) {
 function roundsOf(seed) {
   const below = numbersFrom(seed);
   for (let i = 0; i < 8; i++) below(2);
-  const ranks = 1 + below(5);
+  const isWide = below(10) === 0;
+  const ranks = isWide ? 8 : 1 + below(5);
   const lanes = below(8) === 0 ? 2 : 1;
-  const devices = 1 + below(5);
+  const devices = isWide && below(2) === 0 ? 8 : 1 + below(5);
   const experts = ranks * (1 + below(5));
   const chained = below(2) === 0 ? 2 + below(5) : 1;
   const options = {
