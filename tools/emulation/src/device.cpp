@@ -48,9 +48,35 @@ std::map<const void *, Callable> &kernels() {
 // How long the host waits for devices that do nothing.
 constexpr int kPatienceSeconds = 120;
 
+// Kernels of others, which come and go, and hold part of a device's SMs meanwhile, or all of them.
+class Others {
+ public:
+  int unitsOn(int device) {
+    static const bool areThere = std::getenv("EMULATION_OCCUPIED") != nullptr;
+    if (!areThere) return 0;
+    Stay &stay = stays_[static_cast<size_t>(device)];
+    if (stay.turns > 0) return stay.turns--, stay.units;
+    if (chance()() % 64 == 0) {
+      stay.turns = static_cast<int>(chance()() % 1500);
+      stay.units = static_cast<int>(chance()() % static_cast<uint64_t>(smCount() * kUnitsPerSm + 1));
+      if (chance()() % 2 == 0) stay.units = smCount() * kUnitsPerSm;
+    }
+    return 0;
+  }
+
+ private:
+  struct Stay {
+    int turns, units;
+  };
+  std::vector<Stay> stays_ = std::vector<Stay>(64);
+} others;
+
 // Starts blocks of a kernel as there is room, in any order of kernels, as a GPU may.
 void issue(Kernel &kernel, int device) {
-  while (kernel.issued < kernel.blocks() && unitsUsed[device] + kernel.cost <= smCount() * kUnitsPerSm) {
+  const int taken = others.unitsOn(device), room = smCount() * kUnitsPerSm - taken;
+  // They leave in the end, so no time limit may pass for their sake.
+  if (taken > 0 && kernel.issued < kernel.blocks()) note();
+  while (kernel.issued < kernel.blocks() && unitsUsed[device] + kernel.cost <= room) {
     if (chance()() % 4 == 0) return;
     const unsigned n = kernel.issued++;
     const uint3 index{n % kernel.grid.x, n / kernel.grid.x % kernel.grid.y, n / kernel.grid.x / kernel.grid.y};
