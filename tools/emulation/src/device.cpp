@@ -55,13 +55,14 @@ class Others {
     static const bool areThere = std::getenv("EMULATION_OCCUPIED") != nullptr;
     if (!areThere) return 0;
     Stay &stay = stays_[static_cast<size_t>(device)];
-    if (stay.turns > 0) return stay.turns--, stay.units;
-    if (chance()() % 64 == 0) {
+    if (stay.turns == 0 && chance()() % 64 == 0) {
+      const int all = smCount() * kUnitsPerSm;
       stay.turns = static_cast<int>(chance()() % 1500);
-      stay.units = static_cast<int>(chance()() % static_cast<uint64_t>(smCount() * kUnitsPerSm + 1));
-      if (chance()() % 2 == 0) stay.units = smCount() * kUnitsPerSm;
+      stay.units = chance()() % 2 == 0 ? all : static_cast<int>(chance()() % static_cast<uint64_t>(all));
     }
-    return 0;
+    if (stay.turns == 0) return 0;
+    stay.turns--;
+    return stay.units;
   }
 
  private:

@@ -36,8 +36,8 @@
 #endif
 
 /*
- * Packets say themselves whether they are there, and so do flags of rows. How many rows to expect says the header; of results it is known. They
- * are taken as they come, before it is known whether all agree.
+ * Packets say themselves whether they are there, and so do flags of rows. How many rows to expect says the header; of
+ * results it is known. They are taken as they come, before it is known whether all agree.
  */
 #if PACKETS
 #define IN_PACKETS(k, s) \
