@@ -32,7 +32,6 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineKernel(const __
   __shared__ CombineShared sh;
   State state;
   BlockState &block = sh.block;
-  LaneState *lane = laneState(p.phase);
   prepareMessage(p, sh.wait.said);
   warmUp(p);
   lookAhead(p.phase, MOE_A2A_COMBINE, state, block);
@@ -40,47 +39,48 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineKernel(const __
   const bool publishes = threadIdx.x >= kThreads - 32;
   if (publishes && p.copyTickets == 0) fenceSys();
   beginPhase<true>(p.phase, MOE_A2A_COMBINE, state, block);
+  if (block.ticket == kNoTicket) return;
   MOE_A2A_MARK(2);
   const int tokens = min(max(block.numTokens, 0), p.rows);
   const uint32_t copies = p.copyTickets;
   const uint32_t sums = (tokens + p.tokensPerTile - 1) / p.tokensPerTile * p.splits;
-  // Without copies, the block that holds the first ticket publishes at once; a rank takes part also with no token.
-  const uint32_t all = copies + max(sums, 1u);
+  const uint32_t all = copies + sums;
+  const bool isFirst = block.ticket == 0;
+  if (isFirst && threadIdx.x == kKeeper && !block.blocked) beginTogether(p.phase, block, MOE_A2A_COMBINE);
 
-  bool waited = false, arrived = false;
   uint32_t copied = 0;
-  while (block.ticket < all) {
-    if (block.ticket < copies) {
-      if (!block.blocked) copyIn(p, sh, block.ticket);
-      copied++;
-      takeTicket(lane, block);
-      if (block.ticket < copies) continue;
-    }
-    if (copied > 0) {
-      if (countSent(&lane->done, copied, copies, block.blocked, true) == kLast) publish(p, block);
-      copied = 0;
-      if (block.ticket >= all) break;
-    }
-    if (copies == 0 && block.ticket == 0 && publishes && !block.blocked) publishAtOnce(p, block);
-    MOE_A2A_MARK(3);
+  for (; block.ticket < copies; takeTicket(p.phase, MOE_A2A_COMBINE, block), copied++) {
+    if (!block.blocked) copyIn(p, sh, block.ticket);
+  }
+  // Without copies, the block that holds the first ticket publishes at once.
+  const bool isLast = copied > 0 && countSent(p.phase, MOE_A2A_COMBINE, copied, copies, block.blocked);
+  if (isLast || (isFirst && copies == 0 && publishes && !block.blocked)) publishAtOnce(p, block);
+  MOE_A2A_MARK(3);
+  // A rank takes part also with no token.
+  const bool waits = isFirst || block.ticket < all;
+  bool arrived = waits && !block.blocked;
+  for (bool hasWaited = false; waits; hasWaited = true) {
     const uint32_t piece = block.ticket - copies;
     const int64_t start = static_cast<int64_t>(piece / p.splits) * p.tokensPerTile;
     const int count = piece < sums ? min(p.tokensPerTile, static_cast<int>(tokens - start)) : 0;
     findRows(p, sh, start, count, 0);
-    if (!waited) {
-      waited = true;
-      arrived =
-          !block.blocked && (p.phase.maxTokens == 0 || awaitResults(p, block, messagesOf(p), sh.wait) == kArrived);
+    if (!hasWaited) {
+      if (arrived && p.phase.maxTokens > 0) arrived = awaitResults(p, block, messagesOf(p), sh.wait) == kArrived;
+      if (isFirst && threadIdx.x == kKeeper) endCombine(p, block, arrived);
     }
     MOE_A2A_MARK(4);
     __syncthreads();
     if (arrived && p.vectorized) sumTile<DType, true>(p, sh, start, count, piece % p.splits, p.outDtype);
     else if (arrived) sumTile<DType, false>(p, sh, start, count, piece % p.splits, p.outDtype);
     if (all <= blocksAtWork(p.phase)) break;
-    takeTicket(lane, block);
+    takeTicket(p.phase, MOE_A2A_COMBINE, block);
+    if (block.ticket >= all) break;
   }
   MOE_A2A_MARK(5);
-  leave(p, block, arrived, waited && !arrived, tokens);
+  __syncthreads();
+  const bool failed = hasReadTooLate(p, block, arrived) || (waits && !arrived);
+  leaveCombine(p, block, isFirst, failed, true, tokens);
+  MOE_A2A_MARK(6);
 }
 
 }  // namespace
@@ -92,14 +92,7 @@ extern "C" int moe_a2a_trace_combine(long long *clocks) {
 #endif
 
 const void *combineFunction(int dtype) {
-  switch (dtype) {
-    case MOE_A2A_FLOAT32:
-      return reinterpret_cast<const void *>(combineKernel<MOE_A2A_FLOAT32>);
-    case MOE_A2A_FLOAT16:
-      return reinterpret_cast<const void *>(combineKernel<MOE_A2A_FLOAT16>);
-    default:
-      return reinterpret_cast<const void *>(combineKernel<MOE_A2A_BFLOAT16>);
-  }
+  return kernelFor(dtype, [](auto element) { return combineKernel<decltype(element)::kDType>; });
 }
 
 }  // namespace moe_a2a

@@ -1,7 +1,6 @@
 // Combine of results that lie in the window already, where each block has the piece of its own number to sum, or the
 // rank has no token: what most rounds are.
 #include "device/pull.cuh"
-#include "device/together.cuh"
 #include "kernels.hpp"
 
 namespace moe_a2a {
@@ -54,20 +53,14 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineDirectly(const 
   findRows(p, sh, start, count, kThreads);
   const bool arrived = !sh.block.blocked && (!exchanges || awaitAll(p, sh));
   MOE_A2A_MARK(4);
-  if (isFirst && threadIdx.x == kKeeper) {
-    endTogether(phase, sh.block, MOE_A2A_COMBINE, arrived, sh.block.numTokens);
-    if (!sh.block.blocked) startNextRound(laneState(phase), sh.block);
-  }
+  if (isFirst && threadIdx.x == kKeeper) endCombine(p, sh.block, arrived);
   if (arrived) sumTile<DType, true>(p, sh, start, count, part, DType);
   MOE_A2A_MARK(5);
   __syncthreads();
   // Lest what a block spoils that fails comes before what this one has stored; while the last thread looks.
   if (threadIdx.x == 0 && tokens > 0) fenceGpu();
   const bool failed = hasReadTooLate(p, sh.block, arrived) || !arrived;
-  if (leaveTogether(phase, sh.block, MOE_A2A_COMBINE, failed, false)) {
-    if (isFirst) startNextAfterBlocked(phase, sh.block);
-    spoil(p, tokens);
-  }
+  leaveCombine(p, sh.block, isFirst, failed, false, tokens);
   MOE_A2A_MARK(6);
 }
 
@@ -80,14 +73,7 @@ extern "C" int moe_a2a_trace_combine_direct(long long *clocks) {
 #endif
 
 const void *combineDirectlyFunction(int dtype) {
-  switch (dtype) {
-    case MOE_A2A_FLOAT32:
-      return reinterpret_cast<const void *>(combineDirectly<MOE_A2A_FLOAT32>);
-    case MOE_A2A_FLOAT16:
-      return reinterpret_cast<const void *>(combineDirectly<MOE_A2A_FLOAT16>);
-    default:
-      return reinterpret_cast<const void *>(combineDirectly<MOE_A2A_BFLOAT16>);
-  }
+  return kernelFor(dtype, [](auto element) { return combineDirectly<decltype(element)::kDType>; });
 }
 
 }  // namespace moe_a2a

@@ -216,10 +216,7 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
         isAhead = false;
       }
       isAhead = false;
-      if (p.packets.headerLast && countSent(&laneState(phase)->done, 1, pieces, false, true) == kLast) {
-        if (thread == 0) laneState(phase)->done = 0;
-        publish(p, block);
-      }
+      if (p.packets.headerLast && countSent(phase, MOE_A2A_COMBINE, 1, pieces, false)) publish(p, block);
     }
     MOE_A2A_MARK(3);
     waited = kArrived;
@@ -249,15 +246,9 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
     piece = findFreePiece(phase, block, MOE_A2A_COMBINE, pieces);
     if (piece == pieces) patience = kForEver;
   }
-  if (blockIdx.x == 0 && thread == kKeeper) {
-    endTogether(phase, block, MOE_A2A_COMBINE, waited == kArrived, block.numTokens);
-    if (!block.blocked) startNextRound(laneState(phase), block);
-  }
+  if (blockIdx.x == 0 && thread == kKeeper) endCombine(p, block, waited == kArrived);
   // All that was read lies in this rank's own memory: a reset that left it out let nobody overwrite that.
-  if (leaveTogether(phase, block, MOE_A2A_COMBINE, waited != kArrived, tokens > 0)) {
-    if (blockIdx.x == 0) startNextAfterBlocked(phase, block);
-    spoil(p, tokens);
-  }
+  leaveCombine(p, block, blockIdx.x == 0, waited != kArrived, tokens > 0, tokens);
   MOE_A2A_MARK(6);
 }
 
@@ -270,14 +261,7 @@ extern "C" int moe_a2a_trace_combine_packets(long long *clocks) {
 #endif
 
 const void *combineInPacketsFunction(int dtype) {
-  switch (dtype) {
-    case MOE_A2A_FLOAT32:
-      return reinterpret_cast<const void *>(combineInPackets<MOE_A2A_FLOAT32>);
-    case MOE_A2A_FLOAT16:
-      return reinterpret_cast<const void *>(combineInPackets<MOE_A2A_FLOAT16>);
-    default:
-      return reinterpret_cast<const void *>(combineInPackets<MOE_A2A_BFLOAT16>);
-  }
+  return kernelFor(dtype, [](auto element) { return combineInPackets<decltype(element)::kDType>; });
 }
 
 }  // namespace moe_a2a

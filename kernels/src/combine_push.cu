@@ -157,23 +157,24 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineByPush(const __
   __shared__ CombineShared sh;
   State state;
   BlockState &block = sh.block;
-  LaneState *lane = laneState(p.phase);
   prepareMessage(p, sh.wait.said);
   warmUp(p);
   lookAhead(p.phase, MOE_A2A_COMBINE, state, block);
   awaitTurn(p.phase);
   beginPhase<true>(p.phase, MOE_A2A_COMBINE, state, block);
+  if (block.ticket == kNoTicket) return;
   MOE_A2A_MARK(2);
   const int tokens = min(max(block.numTokens, 0), p.rows), laneId = threadIdx.x & 31;
   const uint32_t senders = p.push.senders, first = block.ticket;
+  if (first == 0 && threadIdx.x == kKeeper && !block.blocked) beginTogether(p.phase, block, MOE_A2A_COMBINE);
   // Results that lie where peers may store the rows of their next round have to be gone before they hear of this one.
   if (first == 0 && !p.push.headerLast && !block.blocked && threadIdx.x >= kThreads - 32) publish(p, block);
   if (first < senders) countReceived(p, sh);
   uint32_t shares = 0;
-  for (; block.ticket < senders; takeTicket(lane, block), shares++) {
+  for (; block.ticket < senders; takeTicket(p.phase, MOE_A2A_COMBINE, block), shares++) {
     if (!block.blocked) sendShare(p, sh, block.ticket * kWarps + (threadIdx.x >> 5), senders * kWarps);
   }
-  if (shares > 0 && p.push.headerLast && countSent(&lane->done, shares, senders, block.blocked, true) == kLast)
+  if (shares > 0 && p.push.headerLast && countSent(p.phase, MOE_A2A_COMBINE, shares, senders, block.blocked))
     publish(p, block);
   MOE_A2A_MARK(3);
   // A rank waits for its peers also with no token.
@@ -183,7 +184,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineByPush(const __
   bool arrived = waits && !block.blocked && awaitResults(p, block, messages, sh.wait) == kArrived;
   const auto takeToken = [&] {
     uint32_t token = 0;
-    if (laneId == 0) token = addRelaxedGpu(&lane->sums, 1);
+    if (laneId == 0) token = addRelaxedGpu(&workOf(p.phase, MOE_A2A_COMBINE).sums, 1);
     return token;
   };
   MOE_A2A_MARK(4);
@@ -198,7 +199,11 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) combineByPush(const __
     __syncwarp();
   }
   MOE_A2A_MARK(5);
-  leave(p, block, arrived, (waits && !arrived) || (first < senders && block.blocked), tokens);
+  if (first == 0 && threadIdx.x == kKeeper) endCombine(p, block, arrived);
+  __syncthreads();
+  const bool failed = hasReadTooLate(p, block, arrived) || (waits && !arrived) || (first < senders && block.blocked);
+  leaveCombine(p, block, first == 0, failed, true, tokens);
+  MOE_A2A_MARK(6);
 }
 
 }  // namespace
@@ -210,14 +215,7 @@ extern "C" int moe_a2a_trace_combine_push(long long *clocks) {
 #endif
 
 const void *combineByPushFunction(int dtype) {
-  switch (dtype) {
-    case MOE_A2A_FLOAT32:
-      return reinterpret_cast<const void *>(combineByPush<MOE_A2A_FLOAT32>);
-    case MOE_A2A_FLOAT16:
-      return reinterpret_cast<const void *>(combineByPush<MOE_A2A_FLOAT16>);
-    default:
-      return reinterpret_cast<const void *>(combineByPush<MOE_A2A_BFLOAT16>);
-  }
+  return kernelFor(dtype, [](auto element) { return combineByPush<decltype(element)::kDType>; });
 }
 
 }  // namespace moe_a2a

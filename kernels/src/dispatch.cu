@@ -1,37 +1,75 @@
-// Dispatch: rows into the peers' windows, then headers that say so; then counts, statistics and padding of what
-// arrived.
-#include "device/announce.cuh"
+// Dispatch of a round with many tokens, or with rows that threads cannot hold: blocks take pieces of work by tickets,
+// send them, and vouch for them, while one tells the headers and waits.
 #include "device/copy.cuh"
-#include "device/piece_flags.cuh"
+#include "device/scan.cuh"
+#include "device/teller.cuh"
 #include "kernels.hpp"
 
 namespace moe_a2a {
 namespace {
 
-// Reads what the blocks of a scan have found out together. One warp.
-__device__ __noinline__ void readTotals(const DispatchParams &p, Totals &totals) {
-  LaneState *lane = laneState(p.phase);
-  const int laneId = threadIdx.x & 31;
-  const auto *sendCounts = reinterpret_cast<const int32_t *>(p.phase.own + p.phase.at.send_counts);
-  for (int r = laneId; r < p.phase.ranks; r += 32) totals.sent[r] = loadRelaxedSys(sendCounts + r);
-  if (laneId < 3) totals.dropped[laneId] = loadRelaxedSys(&lane->dropped[laneId]);
-  if (laneId == 3) totals.badEntry = loadRelaxedGpu64(&lane->badEntry);
-  __syncwarp();
+// With fewer blocks, one that does not send is missed.
+constexpr uint32_t kManyBlocks = 128;
+
+// What a block knows of the work. Tickets: one to tell, then one for each piece of rows, then some to fill padding.
+struct Task {
+  int tokens;
+  uint32_t pieces;
+  bool badCount;
+
+  __device__ __forceinline__ Task(const DispatchParams &p, const BlockState &block) : badCount(isBadCount(p, block)) {
+    tokens = badCount ? 0 : block.numTokens;
+    pieces = (tokens + p.tokensPerTile - 1) / p.tokensPerTile * p.splits;
+  }
+  __device__ __forceinline__ bool sends(uint32_t ticket) const { return ticket <= pieces; }
+  // Which share of the padding a ticket stands for; the block that tells has the first.
+  __device__ __forceinline__ uint32_t shareOf(uint32_t ticket) const { return ticket - pieces; }
+};
+
+// Sends the pieces whose tickets this block gets, and tells how many these were. False where the phase has failed.
+// Whole block.
+__device__ __forceinline__ bool sendPieces(const DispatchParams &p, DispatchShared &sh, const Task &task,
+                                           uint32_t &sent) {
+  BlockState &block = sh.block;
+  const uint64_t waitingSince = globalNanoseconds();
+  for (; task.sends(block.ticket); takeTicket(p.phase, MOE_A2A_DISPATCH, block)) {
+    const Piece piece(p, block.ticket - 1, task.tokens);
+    const int32_t firstId = piece.firstId(p);
+    const bool records = piece.part == 0;
+    if (!p.scan) {
+      routeTile<false>(p, block, records, piece.start, piece.count, firstId, sh.tile);
+    } else if (!routeByScan(p, block, waitingSince, piece.tile, records, piece.start, piece.count, task.tokens, firstId,
+                            sh.tile)) {
+      return false;
+    }
+    MOE_A2A_MARK(3);
+    TokenRows rows;
+    piece.load(p, rows);
+    sendTile<true>(p, block, sh.tile, piece.start, piece.count, rows);
+    sent++;
+  }
+  return true;
 }
 
-// What is common to all blocks that have sent: the one that completes the pieces publishes, waits, and takes what has
-// come. True in the block that did; `arrived` where all went well.
-__device__ __forceinline__ bool completeSending(const DispatchParams &p, DispatchShared &sh, uint32_t mine,
-                                                uint32_t sends, bool failed, bool badCount, int tokens, bool &arrived) {
-  MOE_A2A_MARK(4);
-  const Last sent = countSent(&laneState(p.phase)->done, mine, sends, failed, tokens > 0 || p.statsLength > 0);
-  MOE_A2A_MARK(5);
-  if (sent == kLast && p.scan && tokens > 0) readTotals(p, sh.totals);
-  const bool published = sent == kLast && isRight(p, sh, badCount);
-  if (published) publish(p, sh, 0);
-  if (!__syncthreads_or(sent != kNotLast)) return false;
-  arrived = __syncthreads_or(published) && receive(p, sh);
+// Fills the shares of the padding whose tickets this block gets. False where the phase has failed. Whole block.
+__device__ __forceinline__ bool fillShares(const DispatchParams &p, DispatchShared &sh, const Task &task) {
+  const auto shares = static_cast<uint32_t>(p.receivers);
+  if (task.shareOf(sh.block.ticket) >= shares) return true;
+  if (awaitArrival(p, sh, messagesOf(p, sh.block), false) != kArrived) return false;
+  for (; task.shareOf(sh.block.ticket) < shares; takeTicket(p.phase, MOE_A2A_DISPATCH, sh.block)) {
+    fillPadding(p, sh.wait.counts, static_cast<int>(task.shareOf(sh.block.ticket)), p.receivers);
+  }
   return true;
+}
+
+// Finds out what all tokens come to, and tells it. False where the phase has failed. Whole block.
+__device__ __noinline__ bool addUpAndTell(const DispatchParams &p, DispatchShared &sh, Task task, uint32_t blocks) {
+  if (p.scan && task.tokens > 0) {
+    if (!addUpWords(p, sh.block, task.tokens, sh.totals)) return false;
+  } else if (threadIdx.x < 32) {
+    addUp(p, sh.block.active, task.tokens, sh.tile, sh.totals);
+  }
+  return tell(p, sh, ShortMessage(p, sh.wait.said), task.badCount, {task.pieces, task.pieces ? blocks : 0});
 }
 
 __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchKernel(const __grid_constant__ DispatchParams p) {
@@ -39,7 +77,9 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchKernel(const _
   State state;
   BlockState &block = sh.block;
   prepareMessage(p, sh.wait.said);
-  if (threadIdx.x < p.phase.ranks) sh.wait.counts[threadIdx.x] = sh.wait.pieces[threadIdx.x] = 0;
+  clear(p, sh);
+  if (threadIdx.x < p.phase.ranks) sh.tile.first[threadIdx.x] = 0;
+  if (threadIdx.x == 0) sh.tile.word = 0;
   warmUp(p);
   listOwners(p, sh.tile);
   __syncthreads();
@@ -48,57 +88,38 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchKernel(const _
   if (threadIdx.x < 32) state.askForTokens(p.tokenCount, p.numTokens);
   if (!p.scan) lookAtAll(p, sh.tile);
   beginPhase<true>(p.phase, MOE_A2A_DISPATCH, state, block);
+  if (block.ticket == kNoTicket) return;
   MOE_A2A_MARK(2);
-  LaneState *lane = laneState(p.phase);
 
-  const bool badCount = isBadCount(p, block);
-  const int tokens = badCount ? 0 : block.numTokens;
-  const uint32_t tiles = (tokens + p.tokensPerTile - 1) / p.tokensPerTile;
-  const uint32_t sends = tokens == 0 ? 1 : tiles * p.splits;
-  const uint32_t all = sends + p.receivers - 1;
-  // Every block has exactly one piece to send: whoever completes them all is the last at work.
-  const bool oneEach = all == sends && sends == gridDim.x && sends <= static_cast<uint32_t>(p.phase.maxBlocks);
-
-  uint32_t mine = 0;
-  if (tokens == 0 && threadIdx.x < 32) clear(sh.totals);
-  bool failed = block.blocked, added = false;
-  while (block.ticket < sends) {
-    if (block.ticket == 0 && p.statsLength && !failed) sendStats(p, block);
-    if (tokens > 0 && !failed) {
-      const Piece piece(p, block.ticket, tokens);
-      const int32_t firstId = piece.firstId(p);
-      if (!p.scan && !added && threadIdx.x >= kThreads - 32) addUp(p, block.active, tokens, sh.tile, sh.totals);
-      added = true;
-      if (p.scan)
-        failed =
-            !routeByScan(p, block, piece.tile, piece.part == 0, piece.start, piece.count, tokens, firstId, sh.tile);
-      else routeCounted(p, block, piece.part == 0, piece.start, piece.count, firstId, sh.tile);
-      MOE_A2A_MARK(3);
-      TokenRows rows;
-      piece.load(p, rows);
-      if (!failed) sendTile<true>(p, block, sh.tile, piece.start, piece.count, rows);
-    }
-    mine++;
-    if (oneEach) break;
-    takeTicket(lane, block);
-  }
-  bool arrived = false;
-  const bool isLast = mine > 0 && completeSending(p, sh, mine, sends, failed, badCount, tokens, arrived);
-  bool waited = isLast;
-  while (block.ticket >= sends && block.ticket < all) {
-    if (!waited) arrived = !block.blocked && awaitArrival(p, sh, messagesOf(p, block), false) == kArrived;
-    waited = true;
-    if (arrived) fillPadding(p, sh.wait.counts, block.ticket - sends + 1, p.receivers);
-    takeTicket(lane, block);
-  }
-  Last left = !isLast ? kNotLast : arrived ? kLast : kLastAfterFailure;
-  if (!oneEach) {
+  const Task task(p, block);
+  const uint32_t blocks = blocksAtWork(p.phase);
+  const bool tells = block.ticket == 0;
+  bool failed = block.blocked;
+  if (tells && !failed && threadIdx.x == kKeeper) beginTogether(p.phase, block, MOE_A2A_DISPATCH);
+  if (tells && !failed && blocks > 1) failed = !addUpAndTell(p, sh, task, blocks);
+  if (!failed && (!tells || blocks < kManyBlocks)) {
+    if (tells) takeTicket(p.phase, MOE_A2A_DISPATCH, block);
+    uint32_t sent = 0;
+    failed = !sendPieces(p, sh, task, sent);
+    MOE_A2A_MARK(4);
     __syncthreads();
-    left = countLeft(&lane->exits, block.blocked || (waited && !arrived), block);
+    if (!failed && sent > 0 && threadIdx.x < 32) flagPieces(p, block, block.number, sent);
+    MOE_A2A_MARK(5);
   }
-  if (left == kNotLast) return;
-  if (threadIdx.x == 0) endDispatch(p, sh, badCount ? p.numTokens : tokens, left == kLast);
-  if (left != kLast) spoil(p, sh);
+  if (tells) {
+    // The only block there is has sent what it tells of.
+    if (!failed && blocks == 1) failed = !addUpAndTell(p, sh, task, blocks);
+    FlagWatch watch(p);
+    failed = failed || !receive(p, sh, watch);
+    // Of a blocked dispatch, too: the combine after it has so many rows to spoil.
+    if (threadIdx.x == kKeeper) {
+      endTogether(p.phase, block, MOE_A2A_DISPATCH, !failed, task.badCount ? p.numTokens : task.tokens);
+    }
+  }
+  if (!failed && block.ticket > task.pieces) failed = !fillShares(p, sh, task);
+  // What a block spoils that fails comes after what this one has taken.
+  if (leaveTogether(p.phase, block, MOE_A2A_DISPATCH, failed, p.receivers > 1)) spoil(p, sh);
+  MOE_A2A_MARK(7);
 }
 
 }  // namespace

@@ -1,10 +1,8 @@
 // Dispatch of a round whose rows go in one piece of work for each block, which its threads can hold, or of a rank
 // without tokens: what most rounds are. Blocks vouch for their own rows, while the first one tells the headers and
 // waits.
-#include "device/announce.cuh"
 #include "device/copy.cuh"
-#include "device/piece_flags.cuh"
-#include "device/together.cuh"
+#include "device/teller.cuh"
 #include "kernels.hpp"
 
 namespace moe_a2a {
@@ -29,23 +27,16 @@ __device__ __forceinline__ void begin(const DispatchParams &p, DispatchShared &s
 // The first block: tells the headers, waits for those of the peers, and then for all rows. True where it failed.
 __device__ __forceinline__ bool tellAndReceive(const DispatchParams &p, DispatchShared &sh) {
   const ShortMessage message(p, sh.wait.said);
+  FlagWatch watch(p);
   begin(p, sh, [] {});
   const bool badCount = isBadCount(p, sh.block);
   const int tokens = badCount ? 0 : sh.block.numTokens;
+  const uint32_t pieces = tokens > 0 ? gridDim.x - 1 : 0;
   bool arrived = false;
   if (!sh.block.blocked) {
     if (threadIdx.x == kKeeper) beginTogether(p.phase, sh.block, MOE_A2A_DISPATCH);
-    if (p.statsLength) {
-      sendStats(p, sh.block);
-      __syncthreads();
-    }
-    bool published = false;
-    if (threadIdx.x < 32) {
-      if (p.statsLength) fenceSys();
-      published = announce(p, sh, message, badCount, tokens, tokens > 0 ? gridDim.x - 1 : 0);
-    }
-    MOE_A2A_MARK(3);
-    arrived = __syncthreads_or(published) && receive(p, sh);
+    if (threadIdx.x < 32) addUp(p, sh.block.active, tokens, sh.tile, sh.totals);
+    arrived = tell(p, sh, message, badCount, {pieces, pieces}) && receive(p, sh, watch);
     MOE_A2A_MARK(6);
   }
   // Of a blocked dispatch, too: the combine after it has so many rows to spoil.
@@ -57,7 +48,7 @@ __device__ __forceinline__ bool tellAndReceive(const DispatchParams &p, Dispatch
 
 // Every other block: sends the piece before its own number, and vouches for it. True where it failed.
 __device__ __forceinline__ bool sendPiece(const DispatchParams &p, DispatchShared &sh) {
-  const int number = static_cast<int>(blockIdx.x) - 1;
+  const uint32_t number = blockIdx.x - 1;
   const Piece piece(p, number, p.numTokens);
   int32_t firstId = -1;
   TokenRows rows;
@@ -70,12 +61,12 @@ __device__ __forceinline__ bool sendPiece(const DispatchParams &p, DispatchShare
   if (tokens == 0) return false;
   if (sh.block.blocked) return true;
   const int count = max(0, min(piece.count, static_cast<int>(tokens - piece.start)));
-  routeCounted(p, sh.block, piece.part == 0, piece.start, count, firstId, sh.tile);
+  routeTile<false>(p, sh.block, piece.part == 0, piece.start, count, firstId, sh.tile);
   MOE_A2A_MARK(3);
   sendTile<false>(p, sh.block, sh.tile, piece.start, count, rows);
   MOE_A2A_MARK(4);
   __syncthreads();
-  if (threadIdx.x < 32) flagPiece(p, sh.block, number);
+  if (threadIdx.x < 32) flagPieces(p, sh.block, number, 1);
   MOE_A2A_MARK(5);
   return false;
 }
@@ -83,7 +74,7 @@ __device__ __forceinline__ bool sendPiece(const DispatchParams &p, DispatchShare
 __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchDirectly(const __grid_constant__ DispatchParams p) {
   __shared__ DispatchShared sh;
   prepareMessage(p, sh.wait.said);
-  if (threadIdx.x < p.phase.ranks) sh.wait.counts[threadIdx.x] = sh.wait.pieces[threadIdx.x] = 0;
+  clear(p, sh);
   warmUp(p);
   listOwners(p, sh.tile);
   __syncthreads();

@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
   // Rows are shared out from the last block on, as the first has the headers to wait for.
   const int firstReceived = gridDim.x - 1 - blockIdx.x;
   prepareMessage(p, sh.wait.said);
-  if (thread < phase.ranks) sh.wait.counts[thread] = sh.wait.pieces[thread] = 0;
+  clear(p, sh);
   warmUp(p);
   for (int word = 0; word * 32 < p.numTokens; word++) {
     if (thread < phase.ranks) sh.tile.goes[word][thread] = 0;
@@ -128,7 +128,10 @@ __global__ void __launch_bounds__(kThreads, kPacketBlocksPerSm)
   while (!block.blocked) {
     if (piece < pieces) {
       if (thread == 0) takePiece(phase, block, MOE_A2A_DISPATCH, piece);
-      if (thread >= kThreads - 32 && piece == 0) announce(p, sh, message, badCount, tokens, 0);
+      if (thread >= kThreads - 32 && piece == 0) {
+        addUp(p, block.active, tokens, sh.tile, sh.totals);
+        announce(p, sh, message, badCount, {});
+      }
       const int end = piece == 0 && pieces > 1 ? 0 : items;
       for (int item = max(0, piece - 1); item < end; item += max(1, pieces - 1)) {
         if (!isAhead) outgoing = Outgoing(p, item);

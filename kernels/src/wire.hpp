@@ -20,16 +20,18 @@ enum DispatchWord {
   kWordGeneration,
   kWordMaxTokens,
   kWordPayloadCount,
-  // These two may differ between ranks.
+  // These three may differ between ranks.
   kWordCount,
-  kWordPieces,  // whose flags vouch for the rows; 0: the header does, or there are none
+  kWordPieces,  // that its rows were sent in, and flags vouch for; 0: the header does, or there are none
+  kWordFlags,   // places where these flags may come
   kWordStatsLength,
   kWordRowBytes,
   kDispatchWords = kWordRowBytes + MOE_A2A_MAX_PAYLOADS,
 };
 constexpr int kDispatchPackets = (kDispatchWords + 2) / 3;
 static_assert(kDispatchPackets * sizeof(Packet) <= kDispatchHeaderBytes);
-static_assert(kWordPieces == kWordCount + 1 && kWordCount / 3 == kWordPieces / 3);
+// One packet.
+static_assert(kWordCount % 3 == 0 && kWordPieces == kWordCount + 1 && kWordFlags == kWordCount + 2);
 
 enum CombineWord { kWordCombineGeneration, kWordHiddenSize, kWordDtype, kCombineWords };
 constexpr int kCombinePackets = 1;
@@ -111,13 +113,23 @@ struct Report {
 constexpr int kReports = 16;
 enum Dropped { kDroppedPadding, kDroppedInvalid, kDroppedInactive };
 
-// A phase that ends early; cleared by the other phase of its lane. Its first block moves the state of the lane on when
-// it has heard from all peers, though others may have work left, or may not even have begun.
+// A count of blocks or of pieces of work has those that failed in its upper half.
+constexpr uint32_t kOneFailed = 1u << 16;
+
+// How a phase ends; cleared by the other phase of its lane. Its first block moves the state of the lane on when it has
+// heard from all peers, though others may have work left, or may not even have begun.
 struct alignas(8) Together {
-  uint32_t blocks;  // of the launch, from when the first has begun
-  uint32_t left;    // blocks, and those that failed in the upper half
+  uint32_t blocks;  // that take part, from when the first has begun
+  uint32_t left;    // those that have left
 };
-constexpr uint32_t kOneLeftFailed = 1u << 16;
+
+// Progress of a phase; cleared by the other phase of its lane.
+struct alignas(16) Work {
+  uint32_t ticket;    // pieces of work that blocks have taken
+  uint32_t admitted;  // blocks of a grid that is too large
+  uint32_t sums;      // tokens that warps have begun to sum, where results are pushed
+  uint32_t done;      // pieces of outgoing work
+};
 
 struct LaneState {
   // What each phase looks at first. Pairs are stored and loaded whole: who sees a number sees what belongs to it.
@@ -126,16 +138,10 @@ struct LaneState {
   uint32_t completed;         // last phase that succeeded: 2 * round + phase
   uint32_t tokens;            // L of the last dispatch, and kEndedEarly
   Together together[2];
-  // Progress of the phase that runs; 0 between phases.
-  uint32_t ticket;
-  uint32_t phaseFailed;
-  int32_t dropped[3];
-  uint32_t admitted;
-  uint32_t sums;      // tokens that warps have begun to sum, where results are pushed
-  uint64_t done;      // pieces of outgoing work, and blocks that failed in the upper half
-  uint64_t exits;     // blocks, and those that failed in the upper half
-  uint64_t tags[2];   // with `together`: the round that the phase is of, and its era, as tagOf() has them
-  uint64_t badEntry;  // ~(token * topK + k) of the first bad id; 0: none
+  Work work[2];
+  uint64_t tags[2];    // with `together`: the round that the phase is of, and its era, as tagOf() has them
+  int32_t dropped[3];  // of the tokens of a dispatch that were counted in words so far
+  uint64_t badEntry;   // ~(token * topK + k) of the first bad id among them; 0: none
   Report reports[kReports];
 };
 

@@ -4,10 +4,11 @@
 #include "world.cuh"
 
 // `alone`: ranks that share a GPU launch as if each had it to itself, for which their blocks have to be few.
+// `occupied`: microseconds for which others hold most of each GPU, in every round.
 struct Options {
   int ranks = 2, experts = 16, topK = 4, capacity = 64, hidden = 64, extra = 7, stats = 3, rounds = 50, seed = 1,
       kind = 0, slotsBy = 0, splits = 0, tile = 0, blocks = 0, deviceCount = 0, time = 0, lanes = 1, tokens = -1,
-      delays = 0, wire = 0, maxSms = 0, ramp = 0, alone = 0, chained = 1;
+      delays = 0, wire = 0, maxSms = 0, ramp = 0, alone = 0, chained = 1, occupied = 0;
 };
 
 inline moe_a2a_mapping mappingOf(const Options &o) { return {o.kind, o.tile, o.splits, o.blocks, o.slotsBy}; }

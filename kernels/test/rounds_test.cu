@@ -1,4 +1,5 @@
 // Random rounds against a reference on the CPU, byte for byte; and, with --time, how long phases take.
+#include "occupied.cuh"
 #include "rounds_timing.cuh"
 
 namespace {
@@ -161,6 +162,7 @@ std::vector<Link> chainOf(const Options &o, int m, int most, std::mt19937 &rando
 void correctness(const Options &o, int devices) {
   World w(o.ranks, o.experts, o.topK, o.capacity, o.hidden, o.extra, o.stats, devices, o.lanes, 1, 5000, o.wire,
           o.maxSms, o.alone);
+  Occupant others(w, o.occupied);
   std::mt19937 random(static_cast<unsigned>(o.seed));
   for (int round = 0; round < o.rounds; round++) {
     const int lane = 0;
@@ -194,6 +196,8 @@ void correctness(const Options &o, int devices) {
     const auto chain = chainOf(o, m, most, random);
     // In another order each round: no rank may depend on who comes first.
     for (int i = 0; i < o.ranks; i++) {
+      // Some ranks have begun, or none.
+      if (i == round % 2) others.begin();
       const int r = (i + round) % o.ranks;
       for (const Link &link : chain) {
         const bool counts = onDevice && link.m > 0;
@@ -202,6 +206,7 @@ void correctness(const Options &o, int devices) {
         enqueueCombine(w, o, r, lane, link);
       }
     }
+    others.look();
     for (RankMemory &mem : w.ranks) CHECK_A2A(moe_a2a_drain(mem.rank));
     for (size_t i = 0; i + 1 < chain.size(); i++) {
       if (chain[i].m == 0) continue;
@@ -209,6 +214,10 @@ void correctness(const Options &o, int devices) {
     }
     verify(w, said, in, chain.back(), lane, (round + 1) * o.chained - 1);
     if (failures > 20) break;
+  }
+  if (!others.wasThere()) {
+    std::printf("no other kernel held the GPUs for long enough\n");
+    failures++;
   }
 }
 
@@ -224,7 +233,8 @@ int main(int argc, char **argv) {
       {"--tile", &o.tile},         {"--blocks", &o.blocks},    {"--device-count", &o.deviceCount},
       {"--time", &o.time},         {"--lanes", &o.lanes},      {"--tokens", &o.tokens},
       {"--delays", &o.delays},     {"--wire", &o.wire},        {"--sms", &o.maxSms},
-      {"--ramp", &o.ramp},         {"--alone", &o.alone},      {"--chained", &o.chained}};
+      {"--ramp", &o.ramp},         {"--alone", &o.alone},      {"--chained", &o.chained},
+      {"--occupied", &o.occupied}};
   for (int i = 1; i + 1 < argc; i += 2) {
     bool found = false;
     for (const auto &[name, value] : known) {

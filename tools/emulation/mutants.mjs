@@ -33,8 +33,12 @@ export const mutants = [
   },
   {
     name: "rows-not-fenced",
-    what: "a block counts its rows as sent without ordering them before that",
-    change: replaced("begin.cuh", "if (stored) fenceSys();", ""),
+    what: "a block counts its results as sent without ordering them before that",
+    change: replaced(
+      "begin.cuh",
+      "      fenceSys();\n      const uint32_t mine",
+      "      const uint32_t mine",
+    ),
   },
   {
     name: "piece-not-fenced",
@@ -44,7 +48,22 @@ export const mutants = [
   {
     name: "pieces-not-awaited",
     what: "a dispatch is over when its headers are here",
-    change: replaced("piece_flags.cuh", "return awaitPieces(p, sh, messages) == kArrived;", "return true;"),
+    change: replaced("teller.cuh", "return watch.await(p, sh, messages) == kArrived;", "return true;"),
+  },
+  {
+    name: "pieces-not-added-up",
+    what: "a dispatch is over when one block has sent its pieces",
+    change: replaced("piece_flags.cuh", "static_cast<int32_t>(flag.data)", "1 << 20"),
+  },
+  {
+    name: "share-not-filled",
+    what: "the block that tells and then sends leaves out the share of the padding that it has taken",
+    change: replaced("dispatch.cu", "if (!failed && block.ticket > task.pieces)", "if (!failed && !tells)"),
+  },
+  {
+    name: "words-not-awaited",
+    what: "a tile goes by the words before it that happen to be there",
+    change: replaced("scan.cuh", "(held[j] ^ tag) >> 32 != 0", "false"),
   },
   {
     name: "divergent-shuffle",

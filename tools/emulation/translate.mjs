@@ -1,7 +1,7 @@
 // Makes C++ of the CUDA C++ that the kernels are written in: what a compiler for GPUs reads and another does not.
 
 /** A launch: kernel<<<grid, block, shared, stream>>>(arguments). */
-const LAUNCH = /\b(\w+)<<<(.+?), (\d+), 0, (.+?)>>>\(/g;
+const LAUNCH = /\b(\w+)<<<(.+?), (\w+), 0, (.+?)>>>\(/g;
 /** A variable of a block. A kernel has one at most. */
 const SHARED = /__shared__ (\w+) (\w+);/g;
 /** The one instruction outside of memory.cuh. */

@@ -38,12 +38,15 @@ function roundsOf(seed) {
     topk: Math.min(experts, 1 + below(6)),
     wire: below(3),
     hidden: 8 * (1 + below(40)),
-    capacity: 1 + below(70),
+    capacity: below(8) === 0 ? 1 + below(250) : 1 + below(70),
     delays: below(3) === 0 ? 3000 : 0,
     sms: below(4) === 0 ? 2 : 0,
     extra: 7 * below(3),
     "slots-by": below(3),
     kind: below(3),
+    // Tiles of any length, and grids of any size: larger than what fits, too.
+    tile: below(4) === 0 ? 1 + below(32) : 0,
+    blocks: below(6) === 0 ? 1 + below(40) : 0,
     // Rounds in a chain overlap as far as launches let them.
     chained,
     rounds: Math.ceil(12 / chained),

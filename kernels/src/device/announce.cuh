@@ -1,4 +1,4 @@
-// The sending half of a dispatch, rows aside: what a rank says to its peers, and how the phase ends.
+// The sending half of a dispatch, rows aside: what a rank says to its peers.
 #pragma once
 
 #include "arrival.cuh"
@@ -17,10 +17,14 @@ __device__ inline void prepareMessage(const DispatchParams &p, uint32_t *said) {
                                            : 0;
 }
 
-// Tells all active ranks, this one too, what this rank believes about the round, and that all its rows are there, which
-// countSent() has seen to, or that the flags of so many `pieces` will say so. That this rank's earlier reads are over
-// needs no fence: the kernels that made them are complete. One warp.
-__device__ inline void publish(const DispatchParams &p, const DispatchShared &sh, int pieces) {
+// In how many pieces the rows go, which flags vouch for in so many places at most.
+struct Pieces {
+  uint32_t count, flags;
+};
+
+// Tells all active ranks, this one too, what this rank believes about the round. That its earlier reads are over needs
+// no fence: the kernels that made them are complete. One warp.
+__device__ inline void publish(const DispatchParams &p, const DispatchShared &sh, Pieces pieces) {
   const BlockState &block = sh.block;
   delay(p.phase.delays.beforeFlag);
 #pragma unroll 1
@@ -32,7 +36,8 @@ __device__ inline void publish(const DispatchParams &p, const DispatchShared &sh
     for (int i = 0; i < 3; i++) {
       const int w = packet * 3 + i;
       message.words[i] = w == kWordCount        ? sh.totals.sent[peer]
-                         : w == kWordPieces     ? pieces
+                         : w == kWordPieces     ? pieces.count
+                         : w == kWordFlags      ? pieces.flags
                          : w == kWordGeneration ? block.generation
                                                 : sh.wait.said[w];
     }
@@ -43,8 +48,7 @@ __device__ inline void publish(const DispatchParams &p, const DispatchShared &sh
   delay(p.phase.delays.afterFlag);
 }
 
-// The same where headers are few: a lane has one packet of a header to tell, of which it knows all but two words and
-// the round beforehand.
+// The same where headers are few: a lane has one packet of a header to tell, of which it knows most beforehand.
 class ShortMessage {
  public:
   __device__ __forceinline__ explicit ShortMessage(const DispatchParams &p, const uint32_t *said) {
@@ -59,16 +63,16 @@ class ShortMessage {
     return p.phase.ranks * kDispatchPackets <= 32;
   }
 
-  __device__ __forceinline__ void publish(const DispatchParams &p, const DispatchShared &sh, int pieces) const {
+  __device__ __forceinline__ void publish(const DispatchParams &p, const DispatchShared &sh, Pieces pieces) const {
     static_assert(kWordGeneration == 0 && kWordCount == 3);
     const BlockState &block = sh.block;
     delay(p.phase.delays.beforeFlag);
     if (peer_ < p.phase.ranks && (block.active >> peer_ & 1)) {
       const uint32_t first = packet_ == 0 ? block.generation : packet_ == 1 ? sh.totals.sent[peer_] : words_[0];
-      const uint32_t second = packet_ == 1 ? pieces : words_[1];
+      const uint32_t second = packet_ == 1 ? pieces.count : words_[1], third = packet_ == 1 ? pieces.flags : words_[2];
       storePacket(reinterpret_cast<uint8_t *>(block.windows[peer_]) + headersAt(p.phase, block.round) +
                       p.phase.rank * kDispatchHeaderBytes + packet_ * sizeof(Packet),
-                  {block.round, {first, second, words_[2]}});
+                  {block.round, {first, second, third}});
     }
     delay(p.phase.delays.afterFlag);
   }
@@ -103,11 +107,9 @@ __device__ __forceinline__ bool isRight(const DispatchParams &p, const DispatchS
   return !bad;
 }
 
-// Adds up what all tokens come to after a look at them, and tells it; true unless an argument is wrong. One warp.
+// Tells what all tokens come to; true unless an argument is wrong. One warp.
 __device__ __forceinline__ bool announce(const DispatchParams &p, DispatchShared &sh, const ShortMessage &message,
-                                         bool badCount, int tokens, int pieces) {
-  if (tokens > 0) addUp(p, sh.block.active, tokens, sh.tile, sh.totals);
-  else clear(sh.totals);
+                                         bool badCount, Pieces pieces) {
   if (!isRight(p, sh, badCount)) return false;
   if (ShortMessage::suffices(p)) message.publish(p, sh, pieces);
   else publish(p, sh, pieces);
@@ -129,14 +131,6 @@ __device__ __noinline__ inline void sendStats(const DispatchParams &p, const Blo
 // A count in device memory is only seen here.
 __device__ __forceinline__ bool isBadCount(const DispatchParams &p, const BlockState &block) {
   return block.numTokens < 0 || block.numTokens > p.numTokens;
-}
-
-// One thread of the block that leaves last.
-__device__ __forceinline__ void endDispatch(const DispatchParams &p, const DispatchShared &sh, int tokens,
-                                            bool succeeded) {
-  LaneState *lane = laneState(p.phase);
-  for (int i = 0; i < 3 && p.scan; i++) lane->dropped[i] = 0;
-  endPhase(p.phase, MOE_A2A_DISPATCH, sh.block, succeeded, tokens);
 }
 
 }  // namespace moe_a2a

@@ -11,7 +11,16 @@ struct DispatchShared {
   WaitState wait;
   Tile tile;
   Totals totals;
+  int32_t seen[MOE_A2A_MAX_RANKS];  // pieces of each rank that have come, by their flags
 };
+
+// What starts from 0. Whole block, ahead of a barrier.
+__device__ __forceinline__ void clear(const DispatchParams &p, DispatchShared &sh) {
+  const int thread = threadIdx.x;
+  if (thread >= p.phase.ranks) return;
+  clearCounts(sh.wait);
+  sh.seen[thread] = 0;
+}
 
 __device__ __forceinline__ int bufferOf(uint32_t round) { return round & 1; }
 

@@ -13,11 +13,15 @@ __device__ __forceinline__ uint32_t blocksAtWork(const PhaseParams &p) {
   return min(gridDim.x, static_cast<uint32_t>(p.maxBlocks));
 }
 
+__device__ __forceinline__ Work &workOf(const PhaseParams &p, int phase) { return laneState(p)->work[phase]; }
+
 // Takes the next piece of work; pieces are numbered, so whoever holds one knows that all before it are in running
 // blocks.
-__device__ __forceinline__ void takeTicket(LaneState *lane, BlockState &block) {
+__device__ __forceinline__ void takeTicket(const PhaseParams &p, int phase, BlockState &block) {
   __syncthreads();
-  if (threadIdx.x == 0) block.ticket = gridDim.x == 1 ? block.ticket + 1 : addRelaxedGpu(&lane->ticket, 1);
+  if (threadIdx.x == 0) {
+    block.ticket = gridDim.x == 1 ? block.ticket + 1 : addRelaxedGpu(&workOf(p, phase).ticket, 1);
+  }
   __syncthreads();
 }
 
@@ -58,89 +62,53 @@ __device__ __forceinline__ int partStart(const Parts &parts, int part) {
 // all. Whole block; `state` of the first warp.
 template <bool Ordered>
 __device__ __forceinline__ void beginPhase(const PhaseParams &p, int phase, State &state, BlockState &block) {
-  LaneState *lane = laneState(p);
   const int thread = threadIdx.x;
   if (thread < 32) {
-    uint32_t first = blockIdx.x;
+    uint32_t number = blockIdx.x, first = blockIdx.x;
     if (Ordered && thread == 0 && gridDim.x > 1) {
-      const bool admitted = gridDim.x <= static_cast<uint32_t>(p.maxBlocks) ||
-                            addRelaxedGpu(&lane->admitted, 1) < static_cast<uint32_t>(p.maxBlocks);
-      first = admitted ? addRelaxedGpu(&lane->ticket, 1) : kNoTicket;
+      Work &work = workOf(p, phase);
+      const auto most = static_cast<uint32_t>(p.maxBlocks);
+      if (gridDim.x > most) number = addRelaxedGpu(&work.admitted, 1);
+      first = number < most ? addRelaxedGpu(&work.ticket, 1) : kNoTicket;
     }
     const bool blocked = !state.settle(p, phase, block) && mayNotSend(p, phase, state, block);
     if (thread == 0) {
+      block.number = number;
       block.ticket = first;
       block.blocked = blocked;
-      if (blockIdx.x == 0) storePair(&lane->together[1 - phase].blocks, 0, 0);
+      if (blockIdx.x == 0) {
+        storePair(&laneState(p)->together[1 - phase].blocks, 0, 0);
+        workOf(p, 1 - phase) = {};
+      }
     }
   }
   __syncthreads();
   delay(p.delays.beforeStores);
 }
 
-constexpr uint64_t kOneFailed = 1ull << 32;
-
-enum Last { kNotLast, kLast, kLastAfterFailure };
-
-// Counts pieces of outgoing work as done. Every block's stores are ordered before its count (`stored`: there are any),
-// so the first warp of the block that makes it `all`, which alone is told, may vouch for them by what it stores next.
-// Whole block.
-__device__ __forceinline__ Last countSent(uint64_t *counter, uint32_t amount, uint32_t all, bool failed, bool stored) {
+// Counts pieces of outgoing work as done; each block's stores are ordered before its count. True in the first warp of
+// the block that makes it `all`, if none has failed: it may vouch for all of them by what it stores next. Whole block.
+__device__ __forceinline__ bool countSent(const PhaseParams &p, int phase, uint32_t amount, uint32_t all, bool failed) {
   const bool blockFailed = __syncthreads_or(failed);
-  if (threadIdx.x >= 32) return kNotLast;
-  uint64_t sum = all + (blockFailed ? kOneFailed : 0);
+  if (threadIdx.x >= 32) return false;
+  uint32_t sum = all + (blockFailed ? kOneFailed : 0);
   if (gridDim.x > 1) {
     if (threadIdx.x == 0) {
-      if (stored) fenceSys();
-      const uint64_t mine = amount + (blockFailed ? kOneFailed : 0);
-      sum = addRelaxedGpu64(counter, mine) + mine;
+      fenceSys();
+      const uint32_t mine = amount + (blockFailed ? kOneFailed : 0);
+      sum = addRelaxedGpu(&workOf(p, phase).done, mine) + mine;
     }
     sum = __shfl_sync(0xffffffff, sum, 0);
   }
-  if (static_cast<uint32_t>(sum) != all) return kNotLast;
+  if (sum != all) return false;
   // Takes in what the others vouched for, and comes before what this warp stores.
-  if (stored || gridDim.x > 1) fenceSys();
-  return sum >> 32 ? kLastAfterFailure : kLast;
-}
-
-// Counts a block that leaves, after a barrier; tells the one that leaves last. Whole block.
-__device__ __forceinline__ Last countLeft(uint64_t *counter, bool failed, BlockState &block) {
-  // Lest what the last block spoils comes before what this one has stored.
-  if (threadIdx.x == 0 && gridDim.x > 1) fenceGpu();
-  const bool blockFailed = __syncthreads_or(failed);
-  if (gridDim.x == 1) return blockFailed ? kLastAfterFailure : kLast;
-  if (threadIdx.x == 0) {
-    const uint64_t mine = 1 + (blockFailed ? kOneFailed : 0);
-    const uint64_t sum = addRelaxedGpu64(counter, mine) + mine;
-    const bool last = static_cast<uint32_t>(sum) == gridDim.x;
-    block.left = !last ? kNotLast : sum >> 32 ? kLastAfterFailure : kLast;
-    if (block.left == kLastAfterFailure) fenceGpu();
-  }
-  __syncthreads();
-  return static_cast<Last>(block.left);
+  fenceSys();
+  return true;
 }
 
 // True where a reset has left this rank out meanwhile: what it has read must not pass as good.
 __device__ __forceinline__ bool isLeftOut(const PhaseParams &p, const BlockState &block) {
   return static_cast<int32_t>(loadRelaxedSys(controlWord(p, kGenerationWord))) != block.generation;
-}
-
-// Ends a phase; `tokens` are those of the round. One thread of the block that leaves last.
-__device__ inline void endPhase(const PhaseParams &p, int phase, const BlockState &block, bool succeeded, int tokens) {
-  LaneState *lane = laneState(p);
-  if (!succeeded) {
-    lane->phaseFailed = 0;
-    lane->badEntry = 0;
-  }
-  lane->sums = 0;
-  if (gridDim.x > 1) {
-    lane->ticket = 0;
-    lane->admitted = 0;
-    lane->done = 0;
-    lane->exits = 0;
-  }
-  if (succeeded) storePair(&lane->completed, phaseNumber(block.round, phase), tokens);
-  else storePair(&lane->completed, loadRelaxedSys(&lane->completed), tokens);
 }
 
 }  // namespace moe_a2a

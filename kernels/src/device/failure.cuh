@@ -19,11 +19,8 @@ __device__ __forceinline__ int32_t *controlWord(const PhaseParams &p, uint64_t w
 // Whether a numbered phase or flag comes before another; numbers wrap.
 __device__ __forceinline__ bool earlier(uint32_t a, uint32_t b) { return static_cast<int32_t>(a - b) < 0; }
 
-__device__ __forceinline__ void markPhaseFailed(LaneState *lane) { storeRelaxedSys(&lane->phaseFailed, 1); }
-
 // Takes the rank's first failure; true for the one thread that may describe it.
 __device__ __forceinline__ bool claimFailure(const PhaseParams &p) {
-  markPhaseFailed(laneState(p));
   return atomicCAS(&rankState(p)->failed, 0, kFailureClaimed) == 0;
 }
 

@@ -44,6 +44,12 @@ __device__ __forceinline__ void storePair(T *first, uint32_t low, uint32_t high)
   static_assert(sizeof(T) == 4);
   storeRelaxedSys64(reinterpret_cast<uint64_t *>(first), low | static_cast<uint64_t>(high) << 32);
 }
+// What threads of the same block change meanwhile.
+__device__ __forceinline__ int32_t loadRelaxedCta(const int32_t *p) {
+  int32_t v;
+  asm volatile("ld.relaxed.cta.s32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+  return v;
+}
 __device__ __forceinline__ uint32_t loadRelaxedGpu(const uint32_t *p) {
   uint32_t v;
   asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
@@ -56,11 +62,6 @@ __device__ __forceinline__ uint64_t loadRelaxedGpu64(const uint64_t *p) {
 }
 __device__ __forceinline__ void storeRelaxedGpu64(uint64_t *p, uint64_t v) {
   asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
-}
-__device__ __forceinline__ uint64_t addRelaxedGpu64(uint64_t *p, uint64_t v) {
-  uint64_t old;
-  asm volatile("atom.add.relaxed.gpu.global.u64 %0, [%1], %2;" : "=l"(old) : "l"(p), "l"(v) : "memory");
-  return old;
 }
 __device__ __forceinline__ uint32_t addRelaxedGpu(uint32_t *p, uint32_t v) {
   uint32_t old;
@@ -106,6 +107,15 @@ __device__ __forceinline__ Packet peekPacket(const uint8_t *p) {
 __device__ __forceinline__ RowPacket loadRowPacket(const uint8_t *p) {
   RowPacket packet;
   asm volatile("{ .reg .b128 v; ld.relaxed.sys.global.b128 v, [%2]; mov.b128 {%0, %1}, v; }"
+               : "=l"(packet.data), "=l"(packet.tag)
+               : "l"(p)
+               : "memory");
+  return packet;
+}
+// What is read later is ordered after it.
+__device__ __forceinline__ RowPacket loadFlag(const uint8_t *p) {
+  RowPacket packet;
+  asm volatile("{ .reg .b128 v; ld.acquire.sys.global.b128 v, [%2]; mov.b128 {%0, %1}, v; }"
                : "=l"(packet.data), "=l"(packet.tag)
                : "l"(p)
                : "memory");

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "sum.cuh"
+#include "together.cuh"
 #include "wait.cuh"
 
 namespace moe_a2a {
@@ -106,21 +107,31 @@ __device__ __forceinline__ void startNextAfterBlocked(const PhaseParams &p, cons
   if (block.blocked && threadIdx.x == 0) startNextRound(laneState(p), block);
 }
 
-// Ends a block's combine, after its last read (`arrived`: of other windows); the last block of all ends the phase, or
-// spoils what was summed.
-__device__ __forceinline__ void leave(const CombineParams &p, BlockState &block, bool arrived, bool failed,
-                                      int tokens) {
-  LaneState *lane = laneState(p.phase);
-  __syncthreads();
-  const bool leftOut = hasReadTooLate(p, block, arrived);
-  const Last left = countLeft(&lane->exits, leftOut || failed, block);
-  MOE_A2A_MARK(6);
-  if (left == kNotLast) return;
-  if (threadIdx.x == 0) {
-    endPhase(p.phase, MOE_A2A_COMBINE, block, left == kLast, block.numTokens);
-    startNextRound(lane, block);
+// The first block has heard from all peers, or has failed. Its keeper.
+__device__ __forceinline__ void endCombine(const CombineParams &p, const BlockState &block, bool arrived) {
+  endTogether(p.phase, block, MOE_A2A_COMBINE, arrived, block.numTokens);
+  if (!block.blocked) startNextRound(laneState(p.phase), block);
+}
+
+// Leaves a combine; where it has failed for this block, its first `tokens` are spoiled. Whole block.
+__device__ __forceinline__ void leaveCombine(const CombineParams &p, const BlockState &block, bool isFirst, bool failed,
+                                             bool release, int tokens) {
+  if (!leaveTogether(p.phase, block, MOE_A2A_COMBINE, failed, release)) return;
+  if (isFirst) startNextAfterBlocked(p.phase, block);
+  spoil(p, tokens);
+}
+
+// The kernel for results of a type, of those that `kernelOf` hands out for each.
+template <typename KernelOf>
+const void *kernelFor(int dtype, KernelOf kernelOf) {
+  switch (dtype) {
+    case MOE_A2A_FLOAT32:
+      return reinterpret_cast<const void *>(kernelOf(Element<MOE_A2A_FLOAT32>()));
+    case MOE_A2A_FLOAT16:
+      return reinterpret_cast<const void *>(kernelOf(Element<MOE_A2A_FLOAT16>()));
+    default:
+      return reinterpret_cast<const void *>(kernelOf(Element<MOE_A2A_BFLOAT16>()));
   }
-  if (left != kLast) spoil(p, tokens);
 }
 
 }  // namespace moe_a2a

@@ -1,5 +1,6 @@
-// Which ranks the tokens of a tile go to, and in which slots: in token order, without atomics deciding places. With up
-// to kMaxCounted tokens every block looks at all of them; with more, tiles pass on their counts in a scan.
+// Which ranks the tokens of a tile go to, and in which slots: in token order, without atomics deciding places. Tokens
+// are looked at in words of 32: with up to kMaxCounted tokens every block looks at all of them, with more each word is
+// looked at once, and handed to the others; see scan.cuh.
 #pragma once
 
 #include "begin.cuh"
@@ -12,12 +13,12 @@ struct Tile {
   uint8_t rank[kMaxTile][MOE_A2A_MAX_TOP_K];
   int32_t slot[kMaxTile][MOE_A2A_MAX_TOP_K];
   // Where all tokens are looked at: which of them have entries for each rank, active or not, and which have entries for
-  // none, 32 a word.
+  // none, word by word. In a scan: the words that the tile's tokens are of, active ranks only.
   uint32_t goes[kMaxCounted / 32][MOE_A2A_MAX_RANKS];
   uint32_t drops[kMaxCounted / 32];
-  // In a scan: slots taken by the tokens before this tile, and tokens of this tile that go to each rank.
+  // In a scan: slots taken by the tokens of the words before, and how many words these are.
   int32_t first[MOE_A2A_MAX_RANKS];
-  uint32_t chosen[MOE_A2A_MAX_RANKS];
+  int32_t word;
   // The rank of each expert, where they are not too many.
   uint8_t owners[kMaxOwners];
 };
@@ -105,18 +106,18 @@ struct SomeIds {
   }
 };
 
-// Looks at the entries of all tokens, of which nothing depends on what earlier kernels leave in a rank's state. All
-// warps but the first; read after a barrier.
-__device__ inline void lookAtAll(const DispatchParams &p, Tile &t) {
-  const int laneId = threadIdx.x & 31, ranks = p.phase.ranks;
-  const bool isListed = p.placement.numExperts <= kMaxOwners;
-#pragma unroll 1
-  for (int word = (threadIdx.x >> 5) - 1; word >= 0 && word * 32 < p.numTokens; word += kThreads / 32 - 1) {
-    const int token = word * 32 + laneId;
+// What a warp finds at a look at 32 tokens: a lane knows which of them have entries for the ranks of its number and 32
+// more, active or not; all know which have entries for none.
+struct Look {
+  uint32_t goes[2], drops;
+
+  __device__ __forceinline__ Look(const DispatchParams &p, const Tile &t, int word, int tokens) {
+    const int laneId = threadIdx.x & 31, token = word * 32 + laneId;
+    const bool isListed = p.placement.numExperts <= kMaxOwners;
     RankBits targets;
-    bool drops = false;
+    bool isDropped = false;
 #pragma unroll 1
-    for (int k = 0; k < p.phase.topK && token < p.numTokens; k += SomeIds::kCount) {
+    for (int k = 0; k < p.phase.topK && token < tokens; k += SomeIds::kCount) {
       SomeIds some;
       some.load(p, token, k);
 #pragma unroll
@@ -124,22 +125,32 @@ __device__ inline void lookAtAll(const DispatchParams &p, Tile &t) {
         if (k + j >= p.phase.topK) break;
         const int32_t id = some.ids[j];
         if (isExpert(p.placement, id)) targets.add(isListed ? t.owners[id] : ownerOf(p.placement, id));
-        else drops = true;
+        else isDropped = true;
       }
     }
     __syncwarp();
-    uint32_t mine[2] = {0, 0};
+    goes[0] = goes[1] = 0;
 #pragma unroll 1
-    for (int r = 0; r < ranks; r++) {
+    for (int r = 0; r < p.phase.ranks; r++) {
       const uint32_t go = __ballot_sync(0xffffffff, targets.has(r));
-      if (r == laneId) mine[0] = go;
-      if (r == laneId + 32) mine[1] = go;
+      if (r == laneId) goes[0] = go;
+      if (r == laneId + 32) goes[1] = go;
     }
+    drops = __ballot_sync(0xffffffff, isDropped);
+  }
+};
+
+// Looks at the entries of all tokens, of which nothing depends on what earlier kernels leave in a rank's state. All
+// warps but the first; read after a barrier.
+__device__ inline void lookAtAll(const DispatchParams &p, Tile &t) {
+  const int laneId = threadIdx.x & 31;
+#pragma unroll 1
+  for (int word = (threadIdx.x >> 5) - 1; word >= 0 && word * 32 < p.numTokens; word += kThreads / 32 - 1) {
+    const Look look(p, t, word, p.numTokens);
     for (int h = 0; h < 2; h++) {
-      if (laneId + 32 * h < ranks) t.goes[word][laneId + 32 * h] = mine[h];
+      if (laneId + 32 * h < p.phase.ranks) t.goes[word][laneId + 32 * h] = look.goes[h];
     }
-    const uint32_t dropping = __ballot_sync(0xffffffff, drops);
-    if (laneId == 0) t.drops[word] = dropping;
+    if (laneId == 0) t.drops[word] = look.drops;
   }
 }
 
@@ -167,8 +178,9 @@ __device__ __noinline__ inline void countDropped(const DispatchParams &p, uint64
   }
 }
 
-// Adds up what a look at all tokens has found. One warp.
+// Adds up what a look at all tokens has found. One warp; read by it at once, by others after a barrier.
 __device__ inline void addUp(const DispatchParams &p, uint64_t active, int tokens, const Tile &t, Totals &totals) {
+  if (tokens == 0) return clear(totals);
   const int laneId = threadIdx.x & 31;
   bool drops = false;
 #pragma unroll 1
@@ -201,72 +213,22 @@ __device__ __forceinline__ int slotOf(const Tile &t, int token, int rank) {
   return slot;
 }
 
-// The slots before a tile by a scan: each tile publishes its counts, tagged with the round, and adds up those of the
-// tiles before it, which running blocks hold. False where the rank failed meanwhile.
-__device__ __forceinline__ bool scanEarlier(const DispatchParams &p, BlockState &block, int tile, bool publishes,
-                                            Tile &t) {
-  uint64_t *counts = reinterpret_cast<uint64_t *>(p.phase.own + p.phase.at.tile_counts);
-  const int ranks = p.phase.ranks;
-  const uint64_t tag = static_cast<uint64_t>(block.round) << 32;
-  if (publishes) {
-    for (int r = threadIdx.x; r < ranks; r += blockDim.x) {
-      storeRelaxedGpu64(counts + static_cast<int64_t>(tile) * ranks + r, tag | __popc(t.chosen[r]));
-    }
-  }
-  // Each thread adds up counts of one rank, of several tiles at once; the clock, which is slow, is seldom looked at.
-  constexpr int kAhead = 4, kLooks = 32;
-  const int thread = threadIdx.x, adders = kThreads / ranks * ranks, earlier = tile * ranks;
-  bool given = false, late = false;
-  int32_t sum = 0;
-  const uint64_t start = globalNanoseconds();
-  for (int first = thread; thread < adders && first < earlier && !given; first += adders * kAhead) {
-    uint64_t values[kAhead];
-    bool missing = true;
-    for (int look = 1; missing && !given; look++) {
-      missing = false;
-#pragma unroll
-      for (int j = 0; j < kAhead; j++) {
-        const int i = first + j * adders;
-        values[j] = i < earlier ? loadRelaxedGpu64(counts + i) : tag;
-      }
-#pragma unroll
-      for (int j = 0; j < kAhead; j++) missing |= (values[j] ^ tag) >> 32 != 0;
-      if (look % kLooks) continue;
-      late = globalNanoseconds() - start > p.phase.timeoutNs;
-      given = late || loadRelaxedSys(&laneState(p.phase)->phaseFailed);
-    }
-#pragma unroll
-    for (int j = 0; j < kAhead; j++) sum += static_cast<int32_t>(values[j]);
-  }
-  if (sum && !given) atomicAdd(t.first + thread % ranks, sum);
-  if (__syncthreads_or(late) && threadIdx.x == 0) {
-    // Blocks of this very rank were kept from running.
-    fail(p.phase, block.round, MOE_A2A_DISPATCH, MOE_A2A_FAIL_MISSING, true, [&](Finding &f) {
-      f.missingMask = 1ull << p.phase.rank;
-      f.kind = MOE_A2A_TIMEOUT;
-    });
-  }
-  return !__syncthreads_or(given);
-}
-
 // Where a token goes, as one lane of its warp knows it.
 struct Entry {
   int32_t owner;  // the rank that this lane's entry stands first for, or -1
   int32_t place;  // of that rank among the token's, in order of k
-  bool dropped;
 };
 
 // Routes a token whose k-th id lane k has. One warp.
 __device__ __forceinline__ Entry routeToken(const DispatchParams &p, uint64_t active, int32_t id) {
   const int laneId = threadIdx.x & 31;
-  const bool isEntry = laneId < p.phase.topK;
-  int owner = isEntry && isExpert(p.placement, id) ? ownerOf(p.placement, id) : -1;
+  int owner = laneId < p.phase.topK && isExpert(p.placement, id) ? ownerOf(p.placement, id) : -1;
   if (owner >= 0 && !(active >> owner & 1)) owner = -1;
   // The lowest lane among those with the same owner stands first for its rank.
   const unsigned same = __match_any_sync(0xffffffff, owner);
   const bool leads = owner >= 0 && laneId == __ffs(same) - 1;
   const unsigned leaders = __ballot_sync(0xffffffff, leads);
-  return {leads ? owner : -1, __popc(leaders & ((1u << laneId) - 1)), isEntry && owner < 0};
+  return {leads ? owner : -1, __popc(leaders & ((1u << laneId) - 1))};
 }
 
 // Keeps for the combine where an entry went.
@@ -282,10 +244,11 @@ __device__ __forceinline__ int32_t laneIdOf(const DispatchParams &p, int64_t tok
   return k < p.phase.topK ? loadId(p, token, k) : -1;
 }
 
-// Routes `count` tokens from `start` on, after a look at all. `records`: this block keeps what the combine needs.
-// `firstId`: this lane's id of its warp's first token. Whole block.
-__device__ __forceinline__ void routeCounted(const DispatchParams &p, const BlockState &block, bool records,
-                                             int64_t start, int count, int32_t firstId, Tile &t) {
+// Routes `count` tokens from `start` on, after a look at all (`Scanned`: at the words that they are of). `records`:
+// this block keeps what the combine needs. `firstId`: this lane's id of its warp's first token. Whole block.
+template <bool Scanned>
+__device__ __forceinline__ void routeTile(const DispatchParams &p, const BlockState &block, bool records, int64_t start,
+                                          int count, int32_t firstId, Tile &t) {
   const int warp = threadIdx.x >> 5, laneId = threadIdx.x & 31;
 #pragma unroll 1
   for (int index = warp; index < count; index += kThreads / 32) {
@@ -295,55 +258,13 @@ __device__ __forceinline__ void routeCounted(const DispatchParams &p, const Bloc
     if (laneId == 0) t.count[index] = targets;
     if (records && laneId == 0) (p.phase.own + p.phase.at.entry_counts)[token] = targets;
     if (entry.owner < 0) continue;
-    const int slot = slotOf(t, token, entry.owner);
+    const int slot = Scanned ? t.first[entry.owner] + slotOf(t, static_cast<int>(token - t.word * 32), entry.owner)
+                             : slotOf(t, token, entry.owner);
     t.rank[index][entry.place] = entry.owner;
     t.slot[index][entry.place] = slot;
     if (records) keepEntry(p, token, entry.place, entry.owner, slot);
   }
   __syncthreads();
-}
-
-// The same where there are too many tokens to look at all. False where the rank failed meanwhile.
-__device__ __noinline__ inline bool routeByScan(const DispatchParams &p, BlockState &block, int tile, bool records,
-                                                int64_t start, int count, int tokens, int32_t firstId, Tile &t) {
-  const int thread = threadIdx.x, warp = thread >> 5, laneId = thread & 31;
-  LaneState *lane = laneState(p.phase);
-  if (thread < p.phase.ranks) {
-    t.first[thread] = 0;
-    t.chosen[thread] = 0;
-  }
-  __syncthreads();
-#pragma unroll 1
-  for (int index = warp; index < count; index += kThreads / 32) {
-    const int64_t token = start + index;
-    const Entry entry = routeToken(p, block.active, index == warp ? firstId : laneIdOf(p, token));
-    const int targets = __popc(__ballot_sync(0xffffffff, entry.owner >= 0));
-    const bool drops = __any_sync(0xffffffff, entry.dropped);
-    if (laneId == 0) t.count[index] = targets;
-    if (records && laneId == 0) {
-      (p.phase.own + p.phase.at.entry_counts)[token] = targets;
-      if (drops) countDropped(p, block.active, token, lane->dropped, &lane->badEntry);
-    }
-    if (entry.owner < 0) continue;
-    t.rank[index][entry.place] = entry.owner;
-    atomicOr(&t.chosen[entry.owner], 1u << index);
-  }
-  __syncthreads();
-  if (!scanEarlier(p, block, tile, records, t)) return false;
-#pragma unroll 1
-  for (int index = warp; index < count; index += kThreads / 32) {
-    if (laneId >= t.count[index]) continue;
-    const int owner = t.rank[index][laneId];
-    const int slot = t.first[owner] + __popc(t.chosen[owner] & ((1u << index) - 1));
-    t.slot[index][laneId] = slot;
-    if (records) keepEntry(p, start + index, laneId, owner, slot);
-  }
-  if (records && start + count == tokens && thread < p.phase.ranks) {
-    auto *sendCounts = reinterpret_cast<int32_t *>(p.phase.own + p.phase.at.send_counts);
-    sendCounts[thread] = t.first[thread] + __popc(t.chosen[thread]);
-  }
-  __syncthreads();
-  return true;
 }
 
 }  // namespace moe_a2a

@@ -13,11 +13,11 @@ struct BlockState {
   uint64_t tag;  // of this round's packets
   uint32_t round;
   int32_t generation;
+  uint32_t number;  // of this block among those that take part
   uint32_t ticket;
   int32_t numTokens;
   // This rank may not send: it has failed, was told so, was stopped, or was left out by a reset.
   int32_t blocked;
-  int32_t left;  // enum Last
 };
 
 // Looks at most before the turn, while the phase before goes on: some 20 µs.
@@ -141,7 +141,6 @@ __device__ __noinline__ inline bool mayNotSend(const PhaseParams &p, int phase, 
   if (threadIdx.x == 0) {
     block.round = round;
     block.tag = tag;
-    if (!may) markPhaseFailed(lane);
     if (leftOut) failLeftOut(p, round, phase);
     else if (told >= 0) failAsTold(p, told);
   }

@@ -13,6 +13,7 @@ template <int DType>
 struct Element;
 template <>
 struct Element<MOE_A2A_FLOAT32> {
+  static constexpr int kDType = MOE_A2A_FLOAT32;
   using Bits = uint32_t;
   static constexpr Bits kNaN = 0x7fc00000;
   static __device__ __forceinline__ float widen(Bits v) { return __uint_as_float(v); }
@@ -20,6 +21,7 @@ struct Element<MOE_A2A_FLOAT32> {
 };
 template <>
 struct Element<MOE_A2A_FLOAT16> {
+  static constexpr int kDType = MOE_A2A_FLOAT16;
   using Bits = uint16_t;
   static constexpr Bits kNaN = 0x7e00;
   static __device__ __forceinline__ float widen(Bits v) { return __half2float(__ushort_as_half(v)); }
@@ -27,6 +29,7 @@ struct Element<MOE_A2A_FLOAT16> {
 };
 template <>
 struct Element<MOE_A2A_BFLOAT16> {
+  static constexpr int kDType = MOE_A2A_BFLOAT16;
   using Bits = uint16_t;
   static constexpr Bits kNaN = 0x7fc0;
   static __device__ __forceinline__ float widen(Bits v) { return __uint_as_float(static_cast<uint32_t>(v) << 16); }

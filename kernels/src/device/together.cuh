@@ -15,7 +15,7 @@ constexpr int kKeeper = kThreads / 2;
 __device__ __forceinline__ void beginTogether(const PhaseParams &p, const BlockState &block, int phase) {
   LaneState *lane = laneState(p);
   lane->tags[phase] = block.tag;
-  storeRelaxedSys(&lane->together[phase].blocks, gridDim.x);
+  storeRelaxedSys(&lane->together[phase].blocks, blocksAtWork(p));
   fenceGpu();
 }
 
@@ -33,10 +33,8 @@ __device__ __noinline__ inline void awaitOthers(const PhaseParams &p, const Bloc
   const uint64_t start = globalNanoseconds();
   if (threadIdx.x == 0) {
     // Each of them waits for as long as the time limit.
-    const auto left = [&] { return loadAcquireGpu(&lane->together[phase].left) % kOneLeftFailed; };
-    while (left() < gridDim.x && globalNanoseconds() - start < 2 * p.timeoutNs) __nanosleep(200);
-    // What a failed phase may leave behind.
-    lane->done = 0;
+    const auto left = [&] { return loadAcquireGpu(&lane->together[phase].left) % kOneFailed; };
+    while (left() < blocksAtWork(p) && globalNanoseconds() - start < 2 * p.timeoutNs) __nanosleep(200);
     const uint32_t number = phaseNumber(block.round, phase);
     if (loadRelaxedSys(&lane->completed) == number) {
       storePair(&lane->completed, number - 1, loadRelaxedSys(&lane->tokens) & ~kEndedEarly);
@@ -53,7 +51,7 @@ __device__ __forceinline__ bool leaveTogether(const PhaseParams &p, const BlockS
   const bool anyFailed = __syncthreads_or(failed);
   if (threadIdx.x == 0) {
     uint32_t *left = &laneState(p)->together[phase].left;
-    const uint32_t mine = 1 + (anyFailed ? kOneLeftFailed : 0);
+    const uint32_t mine = 1 + (anyFailed ? kOneFailed : 0);
     if (release) addReleaseGpu(left, mine);
     else atomicAdd(left, mine);
   }

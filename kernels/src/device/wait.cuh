@@ -14,7 +14,8 @@ constexpr int kSoon = 64;
 struct WaitState {
   uint32_t said[kMaxWords];           // by this rank
   int32_t counts[MOE_A2A_MAX_RANKS];  // of the rows from each rank
-  int32_t pieces[MOE_A2A_MAX_RANKS];  // whose flags vouch for them
+  int32_t pieces[MOE_A2A_MAX_RANKS];  // that flags vouch for
+  int32_t flags[MOE_A2A_MAX_RANKS];   // places where these may come
   uint64_t missing;
   uint32_t differing;
   int32_t goesOn;
@@ -49,6 +50,11 @@ __device__ __forceinline__ const uint8_t *packetAt(const PhaseParams &p, const M
   return p.window + m.headers + source * m.stride + packet * sizeof(Packet);
 }
 
+// The first threads, as many as there are ranks.
+__device__ __forceinline__ void clearCounts(WaitState &wait) {
+  wait.counts[threadIdx.x] = wait.pieces[threadIdx.x] = wait.flags[threadIdx.x] = 0;
+}
+
 // A word that changes when something happens meanwhile; there are kWatched of them.
 constexpr int kWatched = 4;
 class Eye {
@@ -81,9 +87,16 @@ __device__ uint64_t stillMissing(const PhaseParams &p, const BlockState &block, 
   return maskOf(missing[0], missing[1]);
 }
 
-// Whether a word may differ between ranks.
+// Whether a word may differ between ranks: all of the packet that has the row count.
 __device__ __forceinline__ bool isOwnWord(int word, int countWord) {
-  return countWord >= 0 && (word == countWord || word == countWord + 1);
+  return countWord >= 0 && word / 3 == countWord / 3;
+}
+
+// Keeps what the packet with the row count says.
+__device__ __forceinline__ void keepCounts(const PhaseParams &p, const Packet &got, int source, WaitState &wait) {
+  wait.counts[source] = min(max(static_cast<int32_t>(got.words[0]), 0), p.maxTokens);
+  wait.pieces[source] = got.words[1];
+  wait.flags[source] = min(max(static_cast<int32_t>(got.words[2]), 0), kPieces);
 }
 
 // Whether it is worth waiting on for the headers of `missing`; 0 where all are here. One warp.
@@ -144,8 +157,8 @@ __device__ __noinline__ uint32_t differenceOf(const Packet &got, uint32_t round,
 }
 
 // Waits until the messages of all active ranks are here and agree with what this rank said, or the phase has failed.
-// Whole block; `countWord` is the word with the row count, which that with the pieces follows, or -1. `waitNs` takes
-// how long each rank was waited for. kNotYet after `patience` turns, if that is not 0.
+// Whole block; `countWord` is the word with the row count, in a packet whose words ranks need not agree on, or -1.
+// `waitNs` takes how long each rank was waited for. kNotYet after `patience` turns, if that is not 0.
 template <int Packets, int Fields>
 __device__ Waited awaitMessages(const PhaseParams &p, const BlockState &block, const Messages &m,
                                 const Field (&fields)[Fields], int countWord, WaitState &wait, uint64_t *waitNs,
@@ -160,8 +173,7 @@ __device__ Waited awaitMessages(const PhaseParams &p, const BlockState &block, c
     pending[i] = item < items && (block.active >> item / Packets & 1);
   }
   if (thread < p.ranks) {
-    wait.counts[thread] = 0;
-    wait.pieces[thread] = 0;
+    clearCounts(wait);
   }
   if (thread == kThreads - 1) {
     wait.differing = 0;
@@ -192,10 +204,7 @@ __device__ Waited awaitMessages(const PhaseParams &p, const BlockState &block, c
           if (!isOwnWord(word, countWord) && got.words[w] != wait.said[word]) differing = 1;
         }
         if (got.round != block.round) differing = 1;
-        if (countWord >= 0 && packet == countWord / 3) {
-          wait.counts[source] = min(max(static_cast<int32_t>(got.words[countWord % 3]), 0), p.maxTokens);
-          wait.pieces[source] = got.words[countWord % 3 + 1];
-        }
+        if (countWord >= 0 && packet == countWord / 3) keepCounts(p, got, source, wait);
         if (waitNs && packet == 0) waitNs[source] = turns + look == 0 ? 0 : globalNanoseconds() - m.start;
       }
       if (!__any_sync(0xffffffff, waits)) break;
@@ -247,7 +256,7 @@ __device__ Waited awaitMessages(const PhaseParams &p, const BlockState &block, c
 }
 
 // The same where messages are about to come: true where they came soon and all is well; else it has to be waited for as
-// above. `Vouch`: what is read later is ordered after them. `wait.counts` and `wait.pieces` are 0 before. Whole block.
+// above. `Vouch`: what is read later is ordered after them. The counts are 0 before. Whole block.
 template <int Packets, bool Vouch>
 __device__ __forceinline__ bool comesSoon(const PhaseParams &p, const BlockState &block, const Messages &m,
                                           int countWord, WaitState &wait, uint64_t *waitNs) {
@@ -266,9 +275,8 @@ __device__ __forceinline__ bool comesSoon(const PhaseParams &p, const BlockState
       const int w = packet * 3 + i;
       const uint32_t expected = w == 0 ? block.generation : wait.said[w];
       isFine &= isOwnWord(w, countWord) || got.words[i] == expected;
-      if (w == countWord) wait.counts[source] = min(max(static_cast<int32_t>(got.words[i]), 0), p.maxTokens);
-      if (w == countWord + 1 && countWord >= 0) wait.pieces[source] = got.words[i];
     }
+    if (countWord >= 0 && packet == countWord / 3) keepCounts(p, got, source, wait);
     if (waitNs && packet == 0) waitNs[source] = looks == 1 ? 0 : globalNanoseconds() - m.start;
   }
   if (watched >= 0) isFine &= !Eye(p, block, watched).sees();

@@ -122,18 +122,20 @@ void prepare(const moe_a2a_rank &rank, const moe_a2a_dispatch_args &d,
   spreadWords(p);
   p.idVectors = vectorLog2(d.expert_ids, static_cast<uint64_t>(p.phase.topK) * 4) == 4;
   p.scan = m.slots_by == 2 || p.numTokens > kMaxCounted;
+  p.flagsPerRank = static_cast<int32_t>(
+      std::min<uint64_t>(kPieces, packetArea(rank.config, room) / kPacketBytes / rank.config.ep_size));
+  // Blocks that vouch for rows have a place for their flags.
+  p.phase.maxBlocks = std::min(p.phase.maxBlocks, p.flagsPerRank);
   const int64_t idBytes = d.expert_id_payload < 0 ? 0
                                                   : static_cast<int64_t>(rank.config.ep_size) * d.max_tokens *
                                                         d.row_bytes[d.expert_id_payload];
-  const auto fillers = static_cast<int>(std::min<int64_t>(rank.maxBlocks, idBytes / kFillBytesPerBlock));
-  p.receivers = std::max(1, fillers);
-  p.flagsPerRank = static_cast<int32_t>(
-      std::min<uint64_t>(kPieces, packetArea(rank.config, room) / kPacketBytes / rank.config.ep_size));
-  // One block for each piece, and one that tells and waits.
+  const auto fillers = static_cast<int>(std::min<int64_t>(p.phase.maxBlocks, idBytes / kFillBytesPerBlock));
+  // One block for each piece, as far as there are places, and one that tells and waits.
   const int pieces = piecesOf(p.numTokens, m);
-  const bool direct = !p.scan && !p.hasMore && p.receivers == 1 && pieces < rank.maxBlocks &&
-                      pieces <= p.flagsPerRank && (d.mapping.blocks == 0 || d.mapping.blocks == pieces + 1);
-  const int blocks = direct ? pieces + 1 : d.mapping.blocks ? d.mapping.blocks : std::max(m.blocks, p.receivers);
+  const int useful = std::min(p.phase.maxBlocks, std::max(1 + std::min(pieces, m.blocks), fillers));
+  const int blocks = d.mapping.blocks ? d.mapping.blocks : useful;
+  p.receivers = std::max(1, std::min(fillers, blocks));
+  const bool direct = !p.scan && !p.hasMore && p.receivers == 1 && blocks == pieces + 1 && blocks <= p.phase.maxBlocks;
   prepared.keep(d, direct ? dispatchDirectlyFunction() : dispatchFunction(), blocks);
 }
 

@@ -41,10 +41,10 @@ void storePair(T *first, uint32_t low, uint32_t high) {
   static_assert(sizeof(T) == 4);
   emulatedStore(first, low | static_cast<uint64_t>(high) << 32);
 }
+inline int32_t loadRelaxedCta(const int32_t *p) { return emulatedLoad<int32_t>(p); }
 inline uint32_t loadRelaxedGpu(const uint32_t *p) { return emulatedLoad<uint32_t>(p); }
 inline uint64_t loadRelaxedGpu64(const uint64_t *p) { return emulatedLoad<uint64_t>(p); }
 inline void storeRelaxedGpu64(uint64_t *p, uint64_t v) { emulatedStore(p, v); }
-inline uint64_t addRelaxedGpu64(uint64_t *p, uint64_t v) { return atomicAdd(p, v); }
 inline uint32_t addRelaxedGpu(uint32_t *p, uint32_t v) { return atomicAdd(p, v); }
 inline void addReleaseGpu(uint32_t *p, uint32_t v) {
   ::emulation::fence();
@@ -55,6 +55,7 @@ inline Packet loadPacket(const uint8_t *p) { return emulatedLoad<Packet>(p); }
 inline void storePacket(uint8_t *p, const Packet &packet) { emulatedStore(p, packet); }
 inline Packet peekPacket(const uint8_t *p) { return emulatedLoad<Packet>(p); }
 inline RowPacket loadRowPacket(const uint8_t *p) { return emulatedLoad<RowPacket>(p); }
+inline RowPacket loadFlag(const uint8_t *p) { return emulatedLoad<RowPacket>(p); }
 inline void storeRowPacket(uint8_t *p, uint64_t data, uint64_t tag) { emulatedStore(p, RowPacket{data, tag}); }
 inline void fenceSys() { ::emulation::fence(); }
 inline void fenceGpu() { ::emulation::fence(); }

@@ -19,8 +19,8 @@ const probe: Step = {
 
 /**
  * How the tests of `kernels/` are run: every mapping, more ranks than GPUs, delays, few and very many blocks; in every
- * form in which rows go over the wire; and many rounds back to back, whose blocks begin whenever there is room, and those of
- * the next round ahead of their turn.
+ * form in which rows go over the wire; many rounds back to back, whose blocks begin whenever there is room, and those of
+ * the next round ahead of their turn; and while kernels of others hold most of each GPU.
  */
 function nativeRuns(gpus: number): string[][] {
   const ranks = String(Math.max(2, gpus));
@@ -59,6 +59,15 @@ function nativeRuns(gpus: number): string[][] {
     rounds("--chained", "6", "--capacity", "60", "--wire", "1", "--delays", "3000"),
     rounds("--chained", "9", "--capacity", "4", "--alone", "1", "--delays", "3000"),
     rounds("--chained", "8", "--capacity", "20", "--alone", "1", "--blocks", "20", "--hidden", "2304"),
+    ...[
+      ["--blocks", "20000", "--tile", "1", "--capacity", "600"],
+      ["--slots-by", "2", "--capacity", "2000"],
+      ["--wire", "1", "--capacity", "600", "--chained", "4"],
+      ["--wire", "2", "--capacity", "300"],
+      ["--capacity", "20", "--chained", "3"],
+    ].map((options) => rounds("--occupied", "1000", "--rounds", "30", ...options)),
+    ["rounds_test", "--ranks", String(2 * gpus), "--rounds", "30", "--occupied", "1000"],
+    ["rounds_test", "--ranks", String(4 * gpus), "--rounds", "8", "--capacity", "5000", "--hidden", "256"],
     ["rounds_test", "--ranks", String(3 * gpus), "--rounds", "30"],
     ["rounds_test", "--ranks", String(2 * gpus), "--rounds", "30", "--wire", "2"],
   ];
