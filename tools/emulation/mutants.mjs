@@ -63,7 +63,7 @@ export const mutants = [
   {
     name: "words-not-awaited",
     what: "a tile goes by the words before it that happen to be there",
-    change: replaced("scan.cuh", "(held[j] ^ tag) >> 32 != 0", "false"),
+    change: replaced("scan.cuh", "static_cast<uint32_t>(held >> 32) != block.round", "false"),
   },
   {
     name: "divergent-shuffle",
