@@ -24,6 +24,9 @@ struct Task {
   __device__ __forceinline__ bool sends(uint32_t ticket) const { return ticket <= pieces; }
   // Which share of the padding a ticket stands for; the block that tells has the first.
   __device__ __forceinline__ uint32_t shareOf(uint32_t ticket) const { return ticket - pieces; }
+  __device__ __forceinline__ bool hasWork(uint32_t ticket, int shares) const {
+    return sends(ticket) || shareOf(ticket) < static_cast<uint32_t>(shares);
+  }
 };
 
 // Sends the pieces whose tickets this block gets, and tells how many these were. False where the phase has failed.
@@ -31,15 +34,13 @@ struct Task {
 __device__ __forceinline__ bool sendPieces(const DispatchParams &p, DispatchShared &sh, const Task &task,
                                            uint32_t &sent) {
   BlockState &block = sh.block;
-  const uint64_t waitingSince = globalNanoseconds();
   for (; task.sends(block.ticket); takeTicket(p.phase, MOE_A2A_DISPATCH, block)) {
     const Piece piece(p, block.ticket - 1, task.tokens);
     const int32_t firstId = piece.firstId(p);
     const bool records = piece.part == 0;
     if (!p.scan) {
       routeTile<false>(p, block, records, piece.start, piece.count, firstId, sh.tile);
-    } else if (!routeByScan(p, block, waitingSince, piece.tile, records, piece.start, piece.count, task.tokens, firstId,
-                            sh.tile)) {
+    } else if (!routeByScan(p, block, piece.tile, records, piece.start, piece.count, task.tokens, firstId, sh.tile)) {
       return false;
     }
     MOE_A2A_MARK(3);
@@ -93,11 +94,14 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchKernel(const _
 
   const Task task(p, block);
   const uint32_t blocks = blocksAtWork(p.phase);
-  const bool tells = block.ticket == 0;
-  bool failed = block.blocked;
+  const bool tells = block.ticket == 0, isOneOfMany = blocks >= kManyBlocks;
+  // What a scan comes to is known when the last ticket is taken, or before.
+  const bool tellsLater = blocks == 1 || (p.scan && !isOneOfMany);
+  // One that finds nothing to do need not fail, though it may be late, and others have ended the phase.
+  bool failed = block.blocked && (tells || task.hasWork(block.ticket, p.receivers));
   if (tells && !failed && threadIdx.x == kKeeper) beginTogether(p.phase, block, MOE_A2A_DISPATCH);
-  if (tells && !failed && blocks > 1) failed = !addUpAndTell(p, sh, task, blocks);
-  if (!failed && (!tells || blocks < kManyBlocks)) {
+  if (tells && !failed && !tellsLater) failed = !addUpAndTell(p, sh, task, blocks);
+  if (!block.blocked && !failed && !(tells && isOneOfMany)) {
     if (tells) takeTicket(p.phase, MOE_A2A_DISPATCH, block);
     uint32_t sent = 0;
     failed = !sendPieces(p, sh, task, sent);
@@ -107,8 +111,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchKernel(const _
     MOE_A2A_MARK(5);
   }
   if (tells) {
-    // The only block there is has sent what it tells of.
-    if (!failed && blocks == 1) failed = !addUpAndTell(p, sh, task, blocks);
+    if (!failed && tellsLater) failed = !addUpAndTell(p, sh, task, blocks);
     FlagWatch watch(p);
     failed = failed || !receive(p, sh, watch);
     // Of a blocked dispatch, too: the combine after it has so many rows to spoil.
@@ -116,7 +119,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm) dispatchKernel(const _
       endTogether(p.phase, block, MOE_A2A_DISPATCH, !failed, task.badCount ? p.numTokens : task.tokens);
     }
   }
-  if (!failed && block.ticket > task.pieces) failed = !fillShares(p, sh, task);
+  if (!block.blocked && !failed && block.ticket > task.pieces) failed = !fillShares(p, sh, task);
   // What a block spoils that fails comes after what this one has taken.
   if (leaveTogether(p.phase, block, MOE_A2A_DISPATCH, failed, p.receivers > 1)) spoil(p, sh);
   MOE_A2A_MARK(7);

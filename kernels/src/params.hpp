@@ -120,8 +120,8 @@ struct DispatchParams {
   int32_t hasMore;    // than threads hold at once: of the longest rows, or of others
   int32_t scan;
   int32_t idVectors;     // a token's ids allow 16-byte accesses
-  int32_t receivers;     // blocks that fill padding, the publishing one included
-  int32_t flagsPerRank;  // of pieces, that a window has room for
+  int32_t receivers;     // shares of the padding, of which the block that tells fills the first
+  int32_t flagsPerRank;  // of blocks, that a window has room for
 };
 
 struct CombineParams {

@@ -22,7 +22,7 @@ enum DispatchWord {
   kWordPayloadCount,
   // These three may differ between ranks.
   kWordCount,
-  kWordPieces,  // that its rows were sent in, and flags vouch for; 0: the header does, or there are none
+  kWordPieces,  // that its rows are sent in, and flags vouch for
   kWordFlags,   // places where these flags may come
   kWordStatsLength,
   kWordRowBytes,

@@ -5,26 +5,38 @@
 
 namespace {
 
-constexpr int kTokens = 4;
+// How rows go, how many there are, and how their slots are found.
+struct Form {
+  const char *name;
+  int wire, tokens;
+  moe_a2a_mapping mapping;
+};
+const Form kForms[] = {
+    {"packets", MOE_A2A_WIRE_CHOSEN, 4, {}},
+    {"rows", MOE_A2A_WIRE_ROWS, 4, {}},
+    {"rows, in a scan of few blocks", MOE_A2A_WIRE_ROWS, 256, {0, 4, 0, 4, 2}},
+    {"rows, in a scan", MOE_A2A_WIRE_ROWS, 256, {0, 4, 0, 0, 2}},
+};
 
 int failures = 0;
-void expect(bool holds, int wire, const char *what) {
+void expect(bool holds, const Form &form, const char *what) {
   if (holds) return;
   failures++;
-  std::printf("FAILED, wire form %d: %s\n", wire, what);
+  std::printf("FAILED, %s: %s\n", form.name, what);
 }
 
-void dispatch(World &w, int r, const uint16_t *rows, bool countsOnDevice = false) {
+void dispatch(const Form &form, World &w, int r, const uint16_t *rows, bool countsOnDevice = false) {
   RankMemory &mem = w.ranks[r];
   moe_a2a_dispatch_args d{};
   d.struct_size = sizeof(d);
-  d.num_local_tokens = d.max_tokens = kTokens;
+  d.num_local_tokens = d.max_tokens = form.tokens;
   d.num_local_tokens_ptr = countsOnDevice ? reinterpret_cast<uint64_t>(mem.count) : 0;
   d.expert_ids = reinterpret_cast<uint64_t>(mem.ids);
   d.payload_count = 1;
   d.payloads[0] = reinterpret_cast<uint64_t>(rows);
   d.row_bytes[0] = w.hidden * 2;
   d.expert_id_payload = -1;
+  d.mapping = form.mapping;
   CHECK_A2A(moe_a2a_dispatch(mem.rank, &d));
 }
 
@@ -50,10 +62,15 @@ moe_a2a_phase_outcome outcomeOf(World &w, int r, int phase, uint32_t round = kFi
 // Two ranks, of which the first has rows of ones to send, then some of twos.
 class Stopped {
  public:
-  Stopped(int devices, int wire) : w(2, 4, 2, kTokens, 64, 0, 0, devices, 1, 0, 500, wire), wire_(wire) {
+  Stopped(int devices, const Form &form)
+      : w(2, 4, 2, form.tokens, 64, 0, 0, devices, 1, 0, 500, form.wire), form_(form) {
     for (RankMemory &mem : w.ranks) {
-      const std::vector<int32_t> ids = {0, 3, 1, 2, 3, 0, 2, 1};
-      const size_t bytes = static_cast<size_t>(kTokens) * w.hidden * 2;
+      // Every token goes to both.
+      std::vector<int32_t> ids;
+      while (ids.size() < static_cast<size_t>(form.tokens) * 2) {
+        for (const int id : {0, 3, 1, 2, 3, 0, 2, 1}) ids.push_back(id);
+      }
+      const size_t bytes = static_cast<size_t>(form.tokens) * w.hidden * 2;
       CHECK_CUDA(cudaSetDevice(mem.device));
       CHECK_CUDA(cudaMemcpy(mem.ids, ids.data(), ids.size() * 4, cudaMemcpyHostToDevice));
       CHECK_CUDA(cudaMemset(mem.hidden, 1, bytes));
@@ -62,53 +79,58 @@ class Stopped {
     }
   }
 
-  // Stops the first rank, which waits; then the other one makes its round.
+  void stop() { CHECK_A2A(moe_a2a_stop(w.ranks[0].rank, 1)); }
+
+  // The first rank, which is stopped, gives up; then the other one makes its round.
   void finish() {
-    CHECK_A2A(moe_a2a_stop(w.ranks[0].rank, 1));
     CHECK_A2A(moe_a2a_drain(w.ranks[0].rank));
-    dispatch(w, 1, w.ranks[1].hidden);
+    dispatch(form_, w, 1, w.ranks[1].hidden);
     combine(w, 1);
     CHECK_A2A(moe_a2a_drain(w.ranks[1].rank));
-    expect(!outcomeOf(w, 0, MOE_A2A_DISPATCH).completed, wire_, "the stopped rank's dispatch did not complete");
-    expect(!outcomeOf(w, 0, MOE_A2A_COMBINE).completed, wire_, "nor did its combine");
-    expect(outcomeOf(w, 1, MOE_A2A_DISPATCH).completed, wire_, "its peer got what it had dispatched");
+    expect(!outcomeOf(w, 0, MOE_A2A_DISPATCH).completed, form_, "the stopped rank's dispatch did not complete");
+    expect(!outcomeOf(w, 0, MOE_A2A_COMBINE).completed, form_, "nor did its combine");
+    expect(outcomeOf(w, 1, MOE_A2A_DISPATCH).completed, form_, "its peer got what it had dispatched");
     std::vector<uint8_t> rows(static_cast<size_t>(w.hidden) * 2);
     const auto *received = reinterpret_cast<const void *>(w.ranks[1].window + w.layout.lanes[0].recv);
     CHECK_CUDA(cudaMemcpy(rows.data(), received, rows.size(), cudaMemcpyDeviceToHost));
-    expect(rows == std::vector<uint8_t>(rows.size(), 1), wire_, "and nothing else");
+    expect(rows == std::vector<uint8_t>(rows.size(), 1), form_, "and nothing else");
     const moe_a2a_phase_outcome last = outcomeOf(w, 1, MOE_A2A_COMBINE);
-    expect(!last.completed, wire_, "but no results");
-    expect(last.failure.code == MOE_A2A_FAIL_MISSING && last.failure.missing_mask == 1, wire_,
+    expect(!last.completed, form_, "but no results");
+    expect(last.failure.code == MOE_A2A_FAIL_MISSING && last.failure.missing_mask == 1, form_,
            "and is told who did not offer any");
   }
 
   World w;
 
  private:
-  int wire_;
+  const Form &form_;
 };
 
-void stopRound(int devices, int wire) {
-  Stopped stopped(devices, wire);
-  dispatch(stopped.w, 0, stopped.w.ranks[0].hidden);
+// `isBefore`: it is stopped before it begins, and yet has to send.
+void stopRound(int devices, const Form &form, bool isBefore) {
+  Stopped stopped(devices, form);
+  if (isBefore) stopped.stop();
+  dispatch(form, stopped.w, 0, stopped.w.ranks[0].hidden);
   combine(stopped.w, 0);
+  if (!isBefore) stopped.stop();
   stopped.finish();
 }
 
 // In a graph the next round begins while the one before ends.
-void stopGraph(int devices, int wire) {
-  Stopped stopped(devices, wire);
+void stopGraph(int devices, const Form &form) {
+  Stopped stopped(devices, form);
   World &w = stopped.w;
   RankMemory &mem = w.ranks[0];
   uint64_t graph = 0;
   CHECK_A2A(moe_a2a_capture_begin(mem.device, mem.stream));
   for (const uint16_t *rows : {mem.hidden, mem.offered}) {
-    dispatch(w, 0, rows);
+    dispatch(form, w, 0, rows);
     combine(w, 0);
   }
   CHECK_A2A(moe_a2a_capture_end(mem.device, mem.stream, &graph));
   CHECK_A2A(moe_a2a_graph_launch(mem.device, graph, mem.stream, 1));
   CHECK_A2A(moe_a2a_note_replay(mem.rank, mem.stream));
+  stopped.stop();
   stopped.finish();
   CHECK_A2A(moe_a2a_graph_destroy(mem.device, graph));
 }
@@ -124,26 +146,26 @@ size_t spoiledIn(const World &w, int r, int tokens) {
 }
 
 // A rank that is stopped before its first round begins.
-void stopBefore(int devices, int wire) {
-  Stopped stopped(devices, wire);
+void stopBefore(int devices, const Form &form) {
+  Stopped stopped(devices, form);
   World &w = stopped.w;
   CHECK_A2A(moe_a2a_stop(w.ranks[0].rank, 0));
-  dispatch(w, 0, w.ranks[0].hidden);
+  dispatch(form, w, 0, w.ranks[0].hidden);
   combine(w, 0);
   CHECK_A2A(moe_a2a_drain(w.ranks[0].rank));
-  expect(spoiledIn(w, 0, kTokens) == static_cast<size_t>(kTokens) * w.hidden, wire, "all output is spoiled");
+  expect(spoiledIn(w, 0, form.tokens) == static_cast<size_t>(form.tokens) * w.hidden, form, "all output is spoiled");
 }
 
 // Two rounds, the first rank with `tokens` as its device says, which is stopped after so many questions of the host's.
-void stopAtAnyTime(int devices, int wire, int questions, bool mayFinish, int tokens) {
-  Stopped stopped(devices, wire);
+void stopAtAnyTime(int devices, const Form &form, int questions, bool mayFinish, int tokens) {
+  Stopped stopped(devices, form);
   World &w = stopped.w;
   RankMemory &mem = w.ranks[0];
   CHECK_CUDA(cudaSetDevice(mem.device));
   CHECK_CUDA(cudaMemcpy(mem.count, &tokens, sizeof(tokens), cudaMemcpyHostToDevice));
   for (int i = 0; i < 2; i++) {
     for (const int r : {1, 0}) {
-      dispatch(w, r, w.ranks[r].hidden, r == 0);
+      dispatch(form, w, r, w.ranks[r].hidden, r == 0);
       combine(w, r);
     }
   }
@@ -152,20 +174,20 @@ void stopAtAnyTime(int devices, int wire, int questions, bool mayFinish, int tok
   CHECK_A2A(moe_a2a_stop(mem.rank, mayFinish));
   for (RankMemory &each : w.ranks) CHECK_A2A(moe_a2a_drain(each.rank));
   for (int r = 0; r < 2; r++) {
-    const int own = r == 0 ? tokens : kTokens;
+    const int own = r == 0 ? tokens : form.tokens;
     bool completed = true;
     for (int i = 0; i < 4; i++) {
       const bool before = completed;
       completed = outcomeOf(w, r, i % 2, kFirstRound + i / 2).completed;
-      expect(before || !completed, wire, "phases complete in order");
+      expect(before || !completed, form, "phases complete in order");
     }
     const bool received = outcomeOf(w, r, MOE_A2A_DISPATCH, kFirstRound + 1).completed;
     int32_t counts[2];
     const auto *at = reinterpret_cast<const void *>(w.ranks[r].own + w.layout.lanes[0].recv_counts);
     CHECK_CUDA(cudaMemcpy(counts, at, sizeof(counts), cudaMemcpyDeviceToHost));
-    expect(counts[0] == (received ? tokens : 0) && counts[1] == (received ? kTokens : 0), wire,
+    expect(counts[0] == (received ? tokens : 0) && counts[1] == (received ? form.tokens : 0), form,
            "counts are there if the dispatch completed, else 0");
-    expect(spoiledIn(w, r, own) == (completed ? 0 : static_cast<size_t>(own) * w.hidden), wire,
+    expect(spoiledIn(w, r, own) == (completed ? 0 : static_cast<size_t>(own) * w.hidden), form,
            "all output is there if the combine completed, else none");
   }
 }
@@ -178,12 +200,13 @@ int main() {
     std::printf("no GPU: nothing was run\n");
     return 0;
   }
-  for (const int wire : {MOE_A2A_WIRE_CHOSEN, MOE_A2A_WIRE_ROWS}) {
-    stopRound(devices, wire);
-    stopGraph(devices, wire);
-    stopBefore(devices, wire);
+  for (const Form &form : kForms) {
+    stopRound(devices, form, false);
+    stopRound(devices, form, true);
+    stopGraph(devices, form);
+    stopBefore(devices, form);
     for (int i = 0; i < 4; i++) {
-      stopAtAnyTime(devices, wire, 7 * i, i % 2, i == 3 ? kTokens : i == 2 ? 2 : 0);
+      stopAtAnyTime(devices, form, 7 * i, i % 2, i == 3 ? form.tokens : i == 2 ? form.tokens / 2 : 0);
     }
   }
   std::printf("stop_test: %s\n", failures ? "FAILED" : "ok");

@@ -61,6 +61,12 @@ export const mutants = [
     change: replaced("dispatch.cu", "if (!failed && block.ticket > task.pieces)", "if (!failed && !tells)"),
   },
   {
+    name: "stopped-scan",
+    what: "a rank that is told to wait for nobody leaves out rows that it has yet to send",
+    program: "stop_test",
+    change: replaced("scan.cuh", "messagesOf(p, block), true)", "messagesOf(p, block), false)"),
+  },
+  {
     name: "words-not-awaited",
     what: "a tile goes by the words before it that happen to be there",
     change: replaced("scan.cuh", "static_cast<uint32_t>(held >> 32) != block.round", "false"),

@@ -1,4 +1,4 @@
-// How a block begins and ends a phase: what it reads first, how it takes work, and who is last.
+// How a block begins a phase: what it reads first, and how it takes work.
 #pragma once
 
 #include "state.cuh"

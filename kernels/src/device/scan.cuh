@@ -29,8 +29,8 @@ __device__ __forceinline__ void handWord(const DispatchParams &p, const BlockSta
     const int token = word * 32 + laneId;
     if (token < tokens) countDropped(p, block.active, token, lane->dropped, &lane->badEntry);
     // Who adds up all words has these with them.
-    fenceGpu();
     __syncwarp();
+    fenceGpu();
   }
   uint64_t *words = handedWords(p) + static_cast<int64_t>(word) * ranks;
   for (int h = 0; h < 2; h++) {
@@ -41,10 +41,8 @@ __device__ __forceinline__ void handWord(const DispatchParams &p, const BlockSta
 
 // Waits for the words [from, to) of all ranks, for as long as a phase may take. One warp. Kept apart: words are mostly
 // about to come.
-__device__ __noinline__ inline Waited keepWaiting(const DispatchParams &p, const BlockState &block, uint64_t start,
-                                                  int from, int to) {
-  const Messages messages{MOE_A2A_DISPATCH, headersAt(p.phase, block.round), kDispatchHeaderBytes, start};
-  const Vigil<kDispatchPackets> vigil(p.phase, block, messages);
+__device__ __noinline__ inline Waited keepWaiting(const DispatchParams &p, const BlockState &block, int from, int to) {
+  const Vigil<kDispatchPackets> vigil(p.phase, block, messagesOf(p, block), true);
   const uint64_t *words = handedWords(p);
   const int64_t end = static_cast<int64_t>(to) * p.phase.ranks;
   int64_t item = static_cast<int64_t>(from) * p.phase.ranks + (threadIdx.x & 31);
@@ -55,11 +53,11 @@ __device__ __noinline__ inline Waited keepWaiting(const DispatchParams &p, const
   });
 }
 
-// Calls `take` with the words [from, to) as they come, of all ranks; a thread sees those of one rank. `start`: of the
-// waiting. Whole block; false for the warps where the phase has failed.
+// Calls `take` with the words [from, to) as they come, of all ranks; a thread sees those of one rank. Whole block;
+// false for the warps where the phase has failed.
 template <typename Take>
-__device__ __forceinline__ bool awaitWords(const DispatchParams &p, const BlockState &block, uint64_t start, int from,
-                                           int to, Take take) {
+__device__ __forceinline__ bool awaitWords(const DispatchParams &p, const BlockState &block, int from, int to,
+                                           Take take) {
   const uint64_t *words = handedWords(p);
   const int ranks = p.phase.ranks, thread = threadIdx.x;
   const int step = kThreads / ranks, row = thread / ranks, rank = thread - row * ranks;
@@ -70,7 +68,7 @@ __device__ __forceinline__ bool awaitWords(const DispatchParams &p, const BlockS
     for (int looks = 0;; looks++) {
       if (isAwaited) held = loadRelaxedGpu64(at);
       if (!__any_sync(0xffffffff, isAwaited && static_cast<uint32_t>(held >> 32) != block.round)) break;
-      if (looks == kSoon && keepWaiting(p, block, start, from, to) != kArrived) return false;
+      if (looks == kSoon && keepWaiting(p, block, from, to) != kArrived) return false;
     }
     if (isAwaited) take(first + row, rank, static_cast<uint32_t>(held));
   }
@@ -78,11 +76,11 @@ __device__ __forceinline__ bool awaitWords(const DispatchParams &p, const BlockS
 }
 
 // Learns which slots the tokens before a tile have taken. False where the phase has failed. Whole block.
-__device__ __forceinline__ bool scanUpTo(const DispatchParams &p, const BlockState &block, uint64_t waitingSince,
-                                         int64_t start, int count, Tile &t) {
+__device__ __forceinline__ bool scanUpTo(const DispatchParams &p, const BlockState &block, int64_t start, int count,
+                                         Tile &t) {
   const int own = static_cast<int>(start >> 5), end = static_cast<int>((start + count - 1) >> 5) + 1;
   uint32_t before = 0;
-  const bool arrived = awaitWords(p, block, waitingSince, t.word, end, [&](int word, int rank, uint32_t goes) {
+  const bool arrived = awaitWords(p, block, t.word, end, [&](int word, int rank, uint32_t goes) {
     if (word < own) before += __popc(goes);
     else t.goes[word - own][rank] = goes;
   });
@@ -95,11 +93,10 @@ __device__ __forceinline__ bool scanUpTo(const DispatchParams &p, const BlockSta
 
 // Routes a tile: looks at the word of its number, learns what came before it, and finds the places of its tokens. False
 // where the phase has failed. Whole block.
-__device__ __forceinline__ bool routeByScan(const DispatchParams &p, const BlockState &block, uint64_t waitingSince,
-                                            int tile, bool records, int64_t start, int count, int tokens,
-                                            int32_t firstId, Tile &t) {
+__device__ __forceinline__ bool routeByScan(const DispatchParams &p, const BlockState &block, int tile, bool records,
+                                            int64_t start, int count, int tokens, int32_t firstId, Tile &t) {
   if (records && tile < wordsOf(tokens) && threadIdx.x >= kThreads - 32) handWord(p, block, t, tile, tokens);
-  if (!scanUpTo(p, block, waitingSince, start, count, t)) return false;
+  if (!scanUpTo(p, block, start, count, t)) return false;
   routeTile<true>(p, block, records, start, count, firstId, t);
   return true;
 }
@@ -112,8 +109,7 @@ __device__ __forceinline__ bool addUpWords(const DispatchParams &p, const BlockS
   if (thread < 32) clear(totals);
   __syncthreads();
   int sent = 0;
-  const bool arrived = awaitWords(p, block, globalNanoseconds(), 0, wordsOf(tokens),
-                                  [&](int, int, uint32_t goes) { sent += __popc(goes); });
+  const bool arrived = awaitWords(p, block, 0, wordsOf(tokens), [&](int, int, uint32_t goes) { sent += __popc(goes); });
   if (sent) atomicAdd(totals.sent + thread % p.phase.ranks, sent);
   // What the blocks that handed them on have counted before.
   fenceGpu();

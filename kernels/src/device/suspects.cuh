@@ -38,13 +38,15 @@ struct Suspects {
 };
 
 // Something happened, or the time is up, while ranks are missing (or none is any more): false where the phase has
-// failed. Suspects are looked for once more before they are blamed. One warp.
+// failed. Suspects are looked for once more before they are blamed. `sends`: for what this rank has yet to send, which
+// it does also where it is told to wait for nobody. One warp.
 __device__ __noinline__ inline bool investigate(const PhaseParams &p, const BlockState &block, const Messages &m,
-                                                uint64_t missing, Suspects &suspects) {
+                                                uint64_t missing, Suspects &suspects, bool sends = false) {
   const RankState *state = rankState(p);
   const int laneId = threadIdx.x & 31;
   suspects = {0, MOE_A2A_TIMEOUT};
-  const auto failed = loadRelaxedSys(&state->failed), stopped = loadRelaxedSys(&state->stopped);
+  const auto failed = loadRelaxedSys(&state->failed), stop = loadRelaxedSys(&state->stopped);
+  const bool stopped = sends ? stop == kStopAll : stop != kGoOn;
   // One lane's look decides, so that the warp stays together.
   const unsigned raised = __shfl_sync(0xffffffff, (failed || stopped ? 1 : 0) | (isLeftOut(p, block) ? 4 : 0), 0);
   if (raised & 4) {

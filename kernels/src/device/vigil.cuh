@@ -9,8 +9,10 @@ namespace moe_a2a {
 template <int HeaderPackets>
 class Vigil {
  public:
-  __device__ __forceinline__ Vigil(const PhaseParams &p, const BlockState &block, const Messages &messages)
-      : p_(p), block_(block), messages_(messages) {}
+  // `sends`: for what this rank has yet to send.
+  __device__ __forceinline__ Vigil(const PhaseParams &p, const BlockState &block, const Messages &messages,
+                                   bool sends = false)
+      : p_(p), block_(block), messages_(messages), sends_(sends) {}
 
   // Looks until nothing is missing, or kNotYet after `patience` looks, if that is not 0. `look` says which ranks this
   // lane still misses something of.
@@ -42,7 +44,7 @@ class Vigil {
     return rows | stillMissing<HeaderPackets>(p_, block_, messages_, block_.active);
   }
   __device__ __noinline__ bool investigates(uint64_t mine, Suspects &suspects) const {
-    return investigate(p_, block_, messages_, allMissing(mine), suspects);
+    return investigate(p_, block_, messages_, allMissing(mine), suspects, sends_);
   }
   // After another look.
   __device__ __noinline__ bool acquits(uint64_t mine, Suspects suspects) const {
@@ -54,6 +56,7 @@ class Vigil {
   const PhaseParams &p_;
   const BlockState &block_;
   const Messages messages_;
+  const bool sends_;
 };
 
 }  // namespace moe_a2a

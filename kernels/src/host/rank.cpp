@@ -98,7 +98,7 @@ int32_t initialise(moe_a2a_rank &rank) {
   MOE_A2A_TRY(cudaMemsetAsync(rank.window, 0, layout.window_bytes, rank.side));
   MOE_A2A_TRY(cudaMemsetAsync(rank.own, 0, layout.private_bytes, rank.side));
   const uint32_t before = rank.options.first_round - 1;
-  // Counts of a round long past, in every place, piece by piece.
+  // Words of the round before, in every place, piece by piece.
   const uint64_t countBytes = static_cast<uint64_t>(rank.config.max_tokens_per_rank) * ranks * sizeof(uint64_t);
   const std::vector<uint64_t> counts(std::min<uint64_t>(countBytes, 1 << 20) / sizeof(uint64_t),
                                      static_cast<uint64_t>(before) << 32);

@@ -28,9 +28,10 @@ export interface RunOptions {
 
 /** What `probe/probe.cu` prints, as far as it is used. */
 export interface Probe {
-  readonly storeGBs: number;
-  readonly loadGBs: number;
-  readonly pingPongNs: number;
+  /** These three take more than one GPU. */
+  readonly storeGBs?: number;
+  readonly loadGBs?: number;
+  readonly pingPongNs?: number;
   readonly launchHostUs: number;
   readonly launchDeviceUs: number;
 }

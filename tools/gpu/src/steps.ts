@@ -214,7 +214,8 @@ const bench: Step = {
     const file = context.scratch("bench.json");
     const args = ["--all", "--ranks", String(context.gpus), "--samples", String(context.options.samples)];
     args.push("--json", file);
-    if (context.probe) args.push("--store-gbs", String(context.probe.storeGBs));
+    const storeGBs = context.probe?.storeGBs;
+    if (storeGBs !== undefined) args.push("--store-gbs", String(storeGBs));
     const program = join(app(context, "gpu"), "bench-main.js");
     const result = await context.exec.run(process.execPath, [program, ...args], limit);
     return { ...judge(result), figures: readJson(file) };

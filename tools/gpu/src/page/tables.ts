@@ -44,12 +44,15 @@ const label = ({ tokens, slots }: BenchRow): string => `${tokens}${slots === 0 ?
 /** What the GPUs do at most, in the same run. */
 export function limits({ probe }: Measured): string {
   if (!probe) return "";
+  const { storeGBs, loadGBs, pingPongNs } = probe;
   return table(
     ["limit, all GPUs at once", "measured"],
     [
-      ["stores to the others", `${probe.storeGBs} GB/s`],
-      ["loads from the others", `${probe.loadGBs} GB/s`],
-      ["a flag to another GPU and back", `${(probe.pingPongNs / 1000).toFixed(1)} µs`],
+      ...(storeGBs === undefined ? [] : [["stores to the others", `${storeGBs} GB/s`]]),
+      ...(loadGBs === undefined ? [] : [["loads from the others", `${loadGBs} GB/s`]]),
+      ...(pingPongNs === undefined
+        ? []
+        : [["a flag to another GPU and back", `${(pingPongNs / 1000).toFixed(1)} µs`]]),
       ["a kernel launch, back to back: host, device", `${probe.launchHostUs}, ${probe.launchDeviceUs} µs`],
     ],
   );
