@@ -58,7 +58,7 @@ export const mutants = [
   {
     name: "share-not-filled",
     what: "the block that tells and then sends leaves out the share of the padding that it has taken",
-    change: replaced("dispatch.cu", "if (!failed && block.ticket > task.pieces)", "if (!failed && !tells)"),
+    change: replaced("dispatch.cu", "!failed && block.ticket > task.pieces", "!failed && !tells"),
   },
   {
     name: "stopped-scan",
