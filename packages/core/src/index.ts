@@ -3,6 +3,7 @@ export {
   type CheckedCombine,
   checkCombine,
   checkCombineRow,
+  goneOutError,
   misplacedExpertOutputError,
   misplacedOutError,
   sharedOutError,

@@ -4,6 +4,7 @@ import {
   type Combine,
   type CombineDType,
   type CpuTensor,
+  goneOutError,
   type MoeA2AError,
   misplacedExpertOutputError,
   misplacedOutError,
@@ -53,7 +54,10 @@ class CombinePhase implements Summing, PhaseWork {
 
   complete(): void {
     if (this.maxTokens === 0) passCombineFlags(this.context, this.lane, this.round);
-    if (this.numLocalTokens > 0) takeCombine(this.context, this.lane, this, this.output());
+    const { numLocalTokens, hiddenSize, out } = this;
+    // The caller may have transferred or shrunk it since combine().
+    if (out && out.data.length < numLocalTokens * hiddenSize) throw goneOutError(this.context.rank);
+    if (numLocalTokens > 0) takeCombine(this.context, this.lane, this, this.output());
   }
 
   spoil(): void {

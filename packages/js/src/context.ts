@@ -55,6 +55,8 @@ export class RankContext extends InstanceState {
   /** The same for callers, who must not change it. */
   shownRanks: readonly number[];
   generation = 0;
+  /** How many resets have begun on this rank. */
+  resets = 0;
   /** What the last arguments came to: those of the next round are often much the same. */
   keptDispatch: CheckedDispatch<CpuTensor> | undefined;
   keptCombine: CheckedCombine<CpuTensor> | undefined;

@@ -106,6 +106,7 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
     context.checkResettable();
     context.meetings.checkPresent(ranks);
     context.state = "resetting";
+    context.resets++;
     context.giveUpRounds(context.givenUpError("reset"));
     try {
       await resetRank(context, ranks, timeoutMs);

@@ -142,7 +142,15 @@ export class PhaseWait implements BlockingWait, Pollable {
     const { context, lane } = this;
     // A peer that has left may not have taken its rows; their memory is the caller's again all the same.
     context.wire.release(lane);
-    this.work.complete();
+    try {
+      this.work.complete();
+    } catch (error) {
+      // Of memory that the caller has taken away meanwhile. The round itself is over, and the next may follow.
+      this.outcome = "failed";
+      this.error = error as MoeA2AError;
+      context.completed[lane.index] = phaseNumber(this.round, this.phase);
+      return;
+    }
     // What a reset that left this rank out let others overwrite meanwhile must not pass as good.
     if (this.exchanges && context.own.loadLast(context.control.generation) !== context.generation) {
       this.fail(this.leftOut(), false);

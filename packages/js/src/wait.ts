@@ -16,25 +16,32 @@ export interface Pollable {
 export function waitFor(target: Pollable, bell: Bell, signal: AbortSignalLike | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     let timer: ReturnType<typeof setTimeout> | undefined;
-    const stop = (): void => {
+    const settle = (end: () => void): true => {
       unsubscribe();
       clearTimeout(timer);
-      signal?.removeEventListener("abort", abandon);
+      end();
+      try {
+        signal?.removeEventListener("abort", abandon);
+      } catch {
+        // Whatever the caller's object does then, this wait is over.
+      }
+      return true;
     };
     const abandon = (): void => {
-      stop();
-      reject(signal?.reason);
+      settle(() => {
+        try {
+          reject(signal?.reason);
+        } catch (error) {
+          reject(error);
+        }
+      });
     };
     const look = (): boolean => {
       try {
-        if (!target.poll()) return false;
-        stop();
-        resolve();
+        return target.poll() && settle(resolve);
       } catch (error) {
-        stop();
-        reject(error);
+        return settle(() => reject(error));
       }
-      return true;
     };
     // Timers may come early, so each checks and, if need be, is set again.
     const sleep = (): void => {
@@ -43,8 +50,9 @@ export function waitFor(target: Pollable, bell: Bell, signal: AbortSignalLike | 
         Math.max(1, Math.ceil(target.deadline - performance.now())),
       );
     };
-    const unsubscribe = bell.subscribe(() => void look());
+    let unsubscribe = (): void => {};
     signal?.addEventListener("abort", abandon, { once: true });
+    unsubscribe = bell.subscribe(() => void look());
     if (!look()) sleep();
   });
 }

@@ -263,10 +263,19 @@ describe("the inbox", () => {
     // While this rank is in a reset, and cannot tell which round is next.
     const resetting = started(4);
     resetting.context.state = "resetting";
+    resetting.context.resets = 1;
     send(resetting.receive, 2);
     expect(() => send(resetting.receive, 3)).toThrowError(/too early/);
     resetting.context.state = "open";
     expect(() => send(resetting.receive, 4)).toThrowError(/left out/);
+    // A round that came in one reset was played by the next, when this rank is in another.
+    const again = started(4);
+    again.context.state = "resetting";
+    again.context.resets = 1;
+    send(again.receive, 4);
+    again.context.resets = 2;
+    send(again.receive, 5);
+    expect(() => send(again.receive, 6)).toThrowError(/too early/);
   });
 
   it("takes rows of one generation whole or not at all", () => {

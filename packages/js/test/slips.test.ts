@@ -9,7 +9,7 @@ describe("a caller's slips", () => {
   it("in a signal are refused, and leave nothing behind", async () => {
     const { a2as } = await createLocal(2);
     const dispatch = dispatchIds(a2as[0]!, [0]);
-    for (const signal of [{}, null, "stop"]) {
+    for (const signal of [{}, null, "stop", { addEventListener() {} }]) {
       await expect(dispatch.ready({ signal: signal as never })).rejects.toMatchObject({
         code: "ERR_MOE_A2A_ARGUMENT",
         argument: "options.signal",
@@ -17,6 +17,70 @@ describe("a caller's slips", () => {
     }
     const other = dispatchIds(a2as[1]!, [0]);
     await Promise.all([dispatch.ready(), other.ready()]);
+  });
+
+  it("in what a signal does end no other wait", async () => {
+    const { a2as } = await createLocal(2);
+    const dispatch = dispatchIds(a2as[0]!, [0]);
+    const fail = (): never => {
+      throw new Error("no listeners");
+    };
+    const signal = { aborted: false, addEventListener: () => {}, removeEventListener: fail } as never;
+    const waits = [dispatch.ready({ signal }), dispatch.ready()];
+    const deaf = { aborted: false, addEventListener: fail, removeEventListener: fail } as never;
+    await expect(dispatch.ready({ signal: deaf })).rejects.toThrow("no listeners");
+    const other = dispatchIds(a2as[1]!, [0]);
+    await Promise.all([...waits, other.ready()]);
+  });
+
+  it("in the reason of an abort are told to nobody, the abort is", async () => {
+    const reasons = [
+      Object.assign(new Error("x"), { message: 42 }),
+      Object.defineProperty(new Error("x"), "message", {
+        get: () => {
+          throw new Error("at a reading");
+        },
+      }),
+    ];
+    for (const reason of reasons) {
+      const { a2as } = await createLocal(2);
+      const dispatches = a2as.map((a2a) => dispatchIds(a2a, [0]));
+      a2as[0]!.abort(reason);
+      for (const dispatch of dispatches)
+        await expect(dispatch.ready()).rejects.toMatchObject({ code: "ERR_MOE_A2A_ABORTED", rank: 0 });
+      await Promise.all(a2as.map((a2a) => a2a.reset()));
+      await exactRound(a2as);
+    }
+  });
+
+  it("in an output that goes away before the sums are stored are told where they would be", async () => {
+    const { a2as } = await createLocal(2);
+    const dispatches = a2as.map((a2a) => dispatchIds(a2a, [0, 4]));
+    await Promise.all(dispatches.map((dispatch) => dispatch.ready()));
+    const out = tensor("float32", [2, 4]);
+    const combine = dispatches[0]!.combine(tensor("float32", [2, 4, 4]), { out });
+    structuredClone(out.data.buffer, { transfer: [out.data.buffer as ArrayBuffer] });
+    const other = dispatches[1]!.combine(tensor("float32", [2, 4, 4]));
+    const refused = { code: "ERR_MOE_A2A_ARGUMENT", argument: "out" };
+    await expect(combine.ready()).rejects.toMatchObject(refused);
+    await other.ready();
+    await exactRound(a2as);
+  });
+
+  it("in an array that names a length of its own are refused", async () => {
+    const { a2as } = await createLocal(1);
+    class Longer extends Uint8Array {
+      override get length(): number {
+        return 64;
+      }
+    }
+    const rows = { ...tensor("uint8", [1, 8]), shape: [1, 64], data: new Longer(8) } as never;
+    const ids = tensor("int32", [1, 1], [0]);
+    const input = { numLocalTokens: 1, tokenSelectedExperts: ids, payloads: [rows] };
+    expect(() => a2as[0]!.dispatch(input)).toThrow(
+      expect.objectContaining({ code: "ERR_MOE_A2A_ARGUMENT", argument: "payloads[0]" }),
+    );
+    await exactRound(a2as);
   });
 
   it("in lists that have a length of billions are refused at once", async () => {

@@ -25,7 +25,7 @@ describe("the figures that are kept", () => {
   });
 
   it("are of long runs, in which nothing failed", () => {
-    const { faults, soak, surface, frames, strangers, native } = figures;
+    const { faults, soak, gpuSoak, surface, frames, strangers, native } = figures;
     for (const kind of ["local", "threads", "processes"]) {
       const found = faults![kind]!.faults;
       expect(found.reduce((sum, { scenarios }) => sum + scenarios, 0)).toBeGreaterThanOrEqual(1000);
@@ -35,6 +35,11 @@ describe("the figures that are kept", () => {
       const { rounds, cycles, failed } = soak![kind]!;
       expect([rounds >= 200_000, cycles >= 2_000, failed]).toEqual([true, true, 0]);
     }
+    expect([gpuSoak!.rounds >= 1_000_000, gpuSoak!.replays >= 20_000, gpuSoak!.failed]).toEqual([
+      true,
+      true,
+      0,
+    ]);
     expect(surface!.cases).toBeGreaterThanOrEqual(50_000);
     expect(frames!.frames).toBeGreaterThanOrEqual(10 ** 7);
     expect(strangers!.connections).toBeGreaterThanOrEqual(1000);
@@ -59,7 +64,7 @@ describe("collecting figures", () => {
     expect(surface).toEqual({ tool: "surface", cases: 1 });
   });
 
-  it("takes the faults of a GPU report", () => {
+  it("takes faults and soak of a GPU report", () => {
     const faults = [
       { fault: "aborts", timeLimitMs: 1, scenarios: 2, failed: 0, told: 2, medianMs: 0.123, mostMs: 1 },
     ];
@@ -69,14 +74,28 @@ describe("collecting figures", () => {
       figures: [{ group: "local", seconds: 1.04, faults }],
     });
     const machine = { gpus: [{ name: "H200" }, { name: "H200" }] };
+    const ranks = [{ ...rank(1, 2), replays: { replays: 7 } }];
+    const soak = { group: "threads", seed: 1, seconds: 2, failed: 0, ranks };
     const report = {
       revision: "abc",
       runs: [
+        {
+          machine: { gpus: [{ name: "H100" }] },
+          steps: [{ name: "soak", status: "passed", figures: soak }],
+        },
         { machine, steps: [step("passed")] },
         { machine, steps: [] },
       ],
     };
-    expect(collect({}, report, "def").gpuFaults).toEqual({
+    const { gpuFaults, gpuSoak } = collect({}, report, "def");
+    expect(gpuSoak).toMatchObject({
+      gpus: "1 × H100",
+      group: "threads",
+      commit: "abc",
+      rounds: 10,
+      replays: 7,
+    });
+    expect(gpuFaults).toEqual({
       gpus: "2 × H200",
       groups: { local: { commit: "abc", seconds: 1, faults: [{ ...faults[0], medianMs: 0.1 }] } },
     });

@@ -120,6 +120,12 @@ export function misplacedOutError(rank: number): MoeA2AError<"ERR_MOE_A2A_ARGUME
   return argumentError(rank, "out", "lies inside a combine buffer, which peers read; pass other memory");
 }
 
+/** An output whose memory is gone when the sums could be stored. */
+export function goneOutError(rank: number): MoeA2AError<"ERR_MOE_A2A_ARGUMENT"> {
+  const why = "was transferred away or made shorter after combine(); keep it until ready() resolves";
+  return argumentError(rank, "out", why);
+}
+
 /** An output in the memory of the expert output, which is still read when the first sums are stored. */
 export function sharedOutError(rank: number): MoeA2AError<"ERR_MOE_A2A_ARGUMENT"> {
   return argumentError(rank, "out", "shares memory with expertOutput; pass other memory");

@@ -42,7 +42,8 @@ export function checkTensorData(
 /** @throws ERR_MOE_A2A_ARGUMENT for something that is neither an `AbortSignal` nor undefined */
 export function checkSignal(rank: number, signal: unknown): AbortSignalLike | undefined {
   if (signal === undefined) return undefined;
-  if (typeof (signal as Partial<AbortSignalLike> | null)?.addEventListener === "function") {
+  const { addEventListener, removeEventListener } = (signal ?? {}) as Partial<AbortSignalLike>;
+  if (typeof addEventListener === "function" && typeof removeEventListener === "function") {
     return signal as AbortSignalLike;
   }
   throw argumentError(rank, "options.signal", `is ${describe(signal)}, not an AbortSignal`);

@@ -269,12 +269,16 @@ function addressProblem(data: unknown, shape: readonly number[]): string | undef
   return data === 0n && count > 0 ? `has a null address for ${count} elements` : undefined;
 }
 
+const lengthOf = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), "length")!.get!;
+
 function arrayProblem(data: unknown, dtype: DType, shape: readonly number[]): string | undefined {
   const { array } = facts[dtype];
   if (!isTypedArray(data, array))
     return `has data that is ${describe(data)}; a ${dtype} tensor holds a ${array}`;
   const count = numElements(shape);
-  return data.length === count
+  // Of the array itself: a class may say anything of its own.
+  const length = lengthOf.call(data) as number;
+  return length === count && data.length === count
     ? undefined
-    : `has ${data.length} elements in data, but shape [${shape.join(", ")}] has ${count}`;
+    : `has ${length} elements in data, but shape [${shape.join(", ")}] has ${count}`;
 }

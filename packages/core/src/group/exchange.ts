@@ -52,6 +52,9 @@ export class Exchange {
   ): Promise<readonly Uint8Array[]> {
     if (typeof key !== "string")
       throw argumentError("key", `exchange(): the key is ${describe(key)}, not a string`);
+    // Between processes it travels as UTF-8, which has none of these.
+    if (/\p{Surrogate}/u.test(key))
+      throw argumentError("key", `exchange(${JSON.stringify(key)}): the key has half of a surrogate pair`);
     if (!(value instanceof Uint8Array)) {
       throw argumentError(
         "value",

@@ -9,9 +9,9 @@ export function abortMessage(rank: number, reason: string): string {
 /** A reason as text, for other ranks. */
 export function reasonText(reason: unknown): string {
   if (reason === undefined) return "";
-  if (typeof reason === "string") return reason;
-  if (reason instanceof Error) return reason.message;
+  // Whatever a reason is or does, ranks are told that there was an abort.
   try {
+    if (reason instanceof Error) return String(reason.message);
     return typeof reason === "object" ? (JSON.stringify(reason) ?? "") : String(reason);
   } catch {
     return "a reason that cannot be told as text";

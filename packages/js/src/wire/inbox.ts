@@ -23,8 +23,8 @@ interface Arriving {
 interface Begun {
   generation: number | undefined;
   round: number;
-  /** Whether this rank was in a reset then, and could not say which round it would start. */
-  early: boolean;
+  /** Which reset this rank was in then, and could not say which round it would start; 0: none. */
+  early: number;
 }
 
 /** Does in this rank's window what peers would have stored there, had they seen it. */
@@ -42,9 +42,7 @@ export class Inbox {
     this.#context = context;
     this.#arriving = Array.from({ length: epSize }, () => [undefined, undefined]);
     const begun = () =>
-      Array.from({ length: epSize }, () =>
-        [0, 1].map(() => ({ generation: undefined, round: 0, early: false })),
-      );
+      Array.from({ length: epSize }, () => [0, 1].map(() => ({ generation: undefined, round: 0, early: 0 })));
     this.#begun = { dispatch: begun(), combine: begun() };
     this.meetings = new Array<number>(epSize).fill(0);
   }
@@ -135,7 +133,7 @@ export class Inbox {
   ): void {
     if (generation !== this.#current) return;
     const begun = this.#begun[phase][from]![lane]!;
-    const { state, failure, isActive, lanes } = this.#context;
+    const { state, resets, failure, isActive, lanes } = this.#context;
     const isEarly = state === "resetting";
     if (begun.generation === generation) {
       const ahead = (round - begun.round) | 0;
@@ -143,11 +141,11 @@ export class Inbox {
       // Rounds without slots have no combine to send; a dispatch every round has.
       if (phase === "dispatch" && ahead > 1) throw new MalformedMessage("a round that was left out");
       // One more would need this rank, which sends nothing now.
-      if (isEarly && begun.early) throw new MalformedMessage("a round too early");
+      if (isEarly && begun.early === resets) throw new MalformedMessage("a round too early");
     }
     begun.generation = generation;
     begun.round = round;
-    begun.early = isEarly;
+    begun.early = isEarly ? resets : 0;
     // Others may start a generation before this rank does, or without it. Nothing of it is handed out here until then.
     if (isEarly || failure) return;
     const { nextRound, current } = lanes[lane]!;

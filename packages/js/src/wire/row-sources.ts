@@ -15,6 +15,7 @@ export class DispatchRows implements RowSource {
   readonly #stats: Uint8Array;
   readonly #statsBytes: number;
   readonly #payloads: readonly { readonly data: Uint8Array; readonly rowBytes: number }[];
+  readonly #numLocalTokens: number;
   /** The token in each slot. */
   readonly #tokens: Int32Array;
 
@@ -24,6 +25,7 @@ export class DispatchRows implements RowSource {
     const payloads = tokens.length === 0 ? [] : filled.filter(({ rowBytes }) => rowBytes > 0);
     this.#payloads = payloads.map(({ payload, rowBytes }) => ({ data: bytesOf(payload), rowBytes }));
     this.#tokens = tokens;
+    this.#numLocalTokens = checked.numLocalTokens;
     this.#stats = checked.expertStats ? bytesOf(checked.expertStats) : new Uint8Array(0);
     this.#statsBytes = this.#stats.length;
     this.bytes = this.#payloads.reduce(
@@ -34,9 +36,10 @@ export class DispatchRows implements RowSource {
 
   fill(target: Uint8Array, from: number): void {
     const tokens = this.#tokens;
-    // Arrays that a caller has transferred away have no length; what is sent of them is never this process's memory.
+    // Arrays that a caller has transferred away or shrunk are too short; what is sent of them is never this process's memory.
     const isGone =
-      this.#stats.length < this.#statsBytes || this.#payloads.some(({ data }) => data.length === 0);
+      this.#stats.length < this.#statsBytes ||
+      this.#payloads.some(({ data, rowBytes }) => data.length < rowBytes * this.#numLocalTokens);
     if (isGone) {
       target.fill(0);
       return;

@@ -2,6 +2,8 @@ import type { Readable, Writable } from "node:stream";
 import { PrefixedLines } from "./prefixed-lines.js";
 
 const IDLE_MS = 1000;
+/** What a rank has left in a pipe is read in far less time. */
+const MAX_TURNS = 5;
 
 /** Passes on what a rank writes, by prefixed lines, no faster than it is taken. */
 export class RankOutput {
@@ -32,8 +34,9 @@ export class RankOutput {
    */
   async finish(): Promise<void> {
     this.#active = true;
+    let turns = 0;
     const timer = setInterval(() => {
-      if (!this.#active && !this.#source.isPaused()) this.#source.destroy();
+      if (!this.#source.isPaused() && (!this.#active || ++turns === MAX_TURNS)) this.#source.destroy();
       this.#active = false;
     }, IDLE_MS);
     await this.#closed;

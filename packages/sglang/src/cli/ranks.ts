@@ -14,7 +14,7 @@ export class Ranks {
   /** When SIGINT came last. */
   #interrupted: number | undefined;
   /** Whether the ranks were told to end. */
-  #told = false;
+  #terminated = false;
   /** Of the first failure. */
   #exitCode: number | undefined;
   #grace: NodeJS.Timeout | undefined;
@@ -46,8 +46,7 @@ export class Ranks {
         return;
       }
     }
-    // SIGHUP may ask for something else.
-    if (signal !== "SIGHUP") this.#told = true;
+    if (signal === "SIGTERM") this.#terminated = true;
     this.#send(signal);
   }
 
@@ -71,9 +70,10 @@ export class Ranks {
   }
 
   #endAll(): void {
-    // Ranks that clean up after a signal are not disturbed by another.
-    if (!this.#told) this.#send("SIGTERM");
     const { graceMs } = this.#options;
+    // Ranks that clean up after a signal are not disturbed by another; those that live on after an interrupt are told.
+    const isCleaningUp = this.#interrupted !== undefined && performance.now() - this.#interrupted < graceMs;
+    if (!this.#terminated && !isCleaningUp) this.#send("SIGTERM");
     this.#grace = setTimeout(() => {
       const names = [...this.#running.keys()].join(", ");
       if (names) process.stderr.write(`moe-a2a: after ${graceMs} ms still there, and killed: ${names}\n`);

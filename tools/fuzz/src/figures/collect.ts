@@ -56,6 +56,8 @@ export interface Figures {
   readonly faults?: Readonly<Record<string, FaultGroup>>;
   /** The same on GPUs. */
   readonly gpuFaults?: { readonly gpus: string; readonly groups: Readonly<Record<string, FaultGroup>> };
+  /** The same on GPUs, and rounds that were replayed out of a graph. */
+  readonly gpuSoak?: Soak & { readonly gpus: string; readonly group: string; readonly replays: number };
   readonly soak?: Readonly<Record<string, Soak>>;
   readonly surface?: Run;
   readonly frames?: Run;
@@ -85,18 +87,6 @@ function faultsOf(groups: FaultRun, commit: string, seed?: number): Record<strin
   );
 }
 
-/** The faults of a GPU report, of its last run that has some. */
-function gpuFaultsOf({ revision, runs }: GpuReport): Figures["gpuFaults"] {
-  for (const { machine, steps } of [...runs].reverse()) {
-    const step = steps.find(({ name, status }) => name === "faults" && status === "passed");
-    if (!step) continue;
-    const names = [...new Set(machine.gpus.map(({ name }) => name))];
-    const gpus = `${machine.gpus.length} × ${names.join(", ")}`;
-    return { gpus, groups: faultsOf(step.figures as FaultRun, revision) };
-  }
-  throw new Error("the GPU report has no run of faults that passed");
-}
-
 interface SoakRun {
   readonly group: string;
   readonly seed: number;
@@ -106,11 +96,11 @@ interface SoakRun {
     readonly rounds: { readonly rounds: number; readonly verified: number };
     readonly cycles: number;
     readonly memory: readonly Memory[];
+    readonly replays?: { readonly replays: number };
   }[];
 }
 
-function soakOf(run: Run, commit: string): Record<string, Soak> {
-  const { group, seed, seconds, failed, ranks } = run as unknown as SoakRun;
+function soakOf({ seed, seconds, failed, ranks }: SoakRun, commit: string): Soak {
   const grown = ({ memory }: SoakRun["ranks"][number]): number => memory.at(-1)!.rss - memory[0]!.rss;
   const [worst] = ranks.filter(({ memory }) => memory.length > 0).sort((a, b) => grown(b) - grown(a)) as [
     SoakRun["ranks"][number],
@@ -123,9 +113,31 @@ function soakOf(run: Run, commit: string): Record<string, Soak> {
   }));
   const { rounds, verified } = worst.rounds;
   return {
-    [group]: {
-      ...{ commit, seed, seconds, failed, ranks: ranks.length },
-      ...{ rounds, verified, cycles: worst.cycles, memory },
+    ...{ commit, seed, seconds, failed, ranks: ranks.length },
+    ...{ rounds, verified, cycles: worst.cycles, memory },
+  };
+}
+
+/** A step of a GPU report, of its last run in which it passed, and the GPUs. */
+function lastPassed({ runs }: GpuReport, name: string): { gpus: string; figures: unknown } {
+  for (const { machine, steps } of [...runs].reverse()) {
+    const step = steps.find((one) => one.name === name && one.status === "passed");
+    if (!step) continue;
+    const names = [...new Set(machine.gpus.map((gpu) => gpu.name))];
+    return { gpus: `${machine.gpus.length} × ${names.join(", ")}`, figures: step.figures };
+  }
+  throw new Error(`the GPU report has no run of ${name} that passed`);
+}
+
+function ofGpus(report: GpuReport): Pick<Figures, "gpuFaults" | "gpuSoak"> {
+  const faults = lastPassed(report, "faults");
+  const soak = lastPassed(report, "soak");
+  const run = soak.figures as SoakRun;
+  return {
+    gpuFaults: { gpus: faults.gpus, groups: faultsOf(faults.figures as FaultRun, report.revision) },
+    gpuSoak: {
+      ...{ gpus: soak.gpus, group: run.group, replays: run.ranks[0]!.replays!.replays },
+      ...soakOf(run, report.revision),
     },
   };
 }
@@ -136,14 +148,16 @@ function soakOf(run: Run, commit: string): Record<string, Soak> {
  * @param commit what was run
  */
 export function collect(figures: Figures, run: Run | GpuReport, commit: string): Figures {
-  if (!("tool" in run)) return { ...figures, gpuFaults: gpuFaultsOf(run) };
+  if (!("tool" in run)) return { ...figures, ...ofGpus(run) };
   switch (run.tool) {
     case "faults": {
       const faults = faultsOf(run.groups as FaultRun, commit, run.seed as number);
       return { ...figures, faults: { ...figures.faults, ...faults } };
     }
-    case "soak":
-      return { ...figures, soak: { ...figures.soak, ...soakOf(run, commit) } };
+    case "soak": {
+      const soak = run as unknown as SoakRun;
+      return { ...figures, soak: { ...figures.soak, [soak.group]: soakOf(soak, commit) } };
+    }
     case "surface":
     case "frames":
     case "strangers":

@@ -14,12 +14,13 @@ function failures(failed: number): string {
   return failed === 0 ? "none failed" : `${count(failed)} failed`;
 }
 
-function soakRow(group: string, soak: Soak): string[] {
+function soakRow(what: string, soak: Soak, replays = 0): string[] {
   const { ranks, rounds, verified, cycles, memory } = soak;
   const [first, last] = [memory[0]!, memory.at(-1)!];
+  const replayed = replays > 0 ? `; ${count(replays)} replays of a graph` : "";
   return [
-    `soak, ${group}`,
-    `${count(rounds)} rounds of ${ranks} ranks, ${count(verified)} compared byte for byte; ${count(cycles)} instances made and closed`,
+    what,
+    `${count(rounds)} rounds of ${ranks} ranks, ${count(verified)} compared byte for byte${replayed}; ${count(cycles)} instances made and closed`,
     `${failures(soak.failed)}; resident ${mib(first.rss)} → ${mib(last.rss)} MiB, heap ${mib(first.heap)} → ${mib(last.heap)} MiB, ` +
       `descriptors ${first.descriptors} → ${last.descriptors}, handles ${first.handles} → ${last.handles}`,
     count(soak.seconds),
@@ -27,7 +28,7 @@ function soakRow(group: string, soak: Soak): string[] {
 }
 
 /** What was run, how much of it, and what it came to. */
-export function runsTable({ faults, soak, surface, frames, strangers, native }: Figures): string {
+export function runsTable({ faults, soak, gpuSoak, surface, frames, strangers, native }: Figures): string {
   const rows: string[][] = [];
   const add = (what: string, run: Figures["surface"], much: string, found: string): void => {
     if (run)
@@ -47,7 +48,8 @@ export function runsTable({ faults, soak, surface, frames, strangers, native }: 
     const came = `${failures(sum("failed"))}; others had to be told in ${count(sum("told"))}`;
     rows.push([`faults, ${kind}`, much, came, count(Math.round(group.seconds))]);
   }
-  for (const kind of KINDS) if (soak?.[kind]) rows.push(soakRow(kind, soak[kind]));
+  for (const kind of KINDS) if (soak?.[kind]) rows.push(soakRow(`soak, ${kind}`, soak[kind]));
+  if (gpuSoak) rows.push(soakRow(`soak, ${gpuSoak.group} on ${gpuSoak.gpus}`, gpuSoak, gpuSoak.replays));
   add(
     "fuzz, surface",
     surface,

@@ -100,7 +100,11 @@ export class Host extends Joining {
 
   /** Waits for the hello of a rank that has proved the secret. */
   #greet(link: Link): void {
-    const cut = (): void => link.finish();
+    const cut = (): void => {
+      const { aborted, reason } = this.signal;
+      if (aborted && reason instanceof MoeA2AError) sendFailure(link, reason);
+      else link.finish();
+    };
     const timer = setTimeout(cut, PROOF_MS);
     const done = (): void => {
       clearTimeout(timer);
@@ -131,6 +135,8 @@ export class Host extends Joining {
       this.fail(refusal);
       return;
     }
+    // Lest the ranks that cannot connect to it blame one another.
+    if (!entrance && rank < this.options.size - 1) throw new MalformedMessage("a hello without entrance");
     this.links[rank] = link;
     this.#entrances[rank] = entrance ?? null;
     link.listen({

@@ -77,7 +77,7 @@ export abstract class Joining {
   /** Gives up, and tells all ranks that this one is connected to. */
   protected fail(error: unknown): void {
     if (this.over) return;
-    this.#end();
+    this.#end(error);
     this.close();
     for (const link of this.links) {
       if (link && error instanceof MoeA2AError) sendFailure(link, error);
@@ -86,8 +86,8 @@ export abstract class Joining {
     this.#reject(error);
   }
 
-  #end(): void {
+  #end(reason?: unknown): void {
     clearTimeout(this.#timer);
-    this.#abort.abort();
+    this.#abort.abort(reason);
   }
 }
