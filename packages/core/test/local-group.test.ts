@@ -55,6 +55,13 @@ describe("local group", () => {
     expect(await again[0]).toEqual(await again[1]);
   });
 
+  it("refuses keys that have no UTF-8", async () => {
+    const [a] = createLocalGroup(1);
+    const refused = expect.objectContaining({ code: "ERR_MOE_A2A_ARGUMENT", argument: "key" });
+    await expect(a!.exchange("\ud800", new Uint8Array(1))).rejects.toEqual(refused);
+    await expect(a!.exchange("\ud83d\ude00", new Uint8Array(1))).resolves.toHaveLength(1);
+  });
+
   it("fails on all ranks that wait when one gives up, and works again at the next call", async () => {
     const groups = createLocalGroup(3);
     const waiting = [

@@ -163,6 +163,26 @@ describe("no process is left", () => {
   });
 });
 
+it("does not wait for long for a process that left its rank and goes on writing", async () => {
+  const launcher = new Launcher([
+    "run",
+    "--ranks=1",
+    await script(`
+      import { spawn } from "node:child_process";
+      const options = { stdio: "inherit", detached: true };
+      const { pid } = spawn(process.execPath, ["--eval", "setInterval(() => console.log('tick'), 300)"], options);
+      console.log("left", pid);
+      setTimeout(() => process.exit(3), 200);
+    `),
+  ]);
+  const [[, pid]] = (await launcher.saw(/left (\d+)/g)) as [RegExpMatchArray];
+  expect(await launcher.ended).toMatchObject({
+    code: 3,
+    stderr: expect.stringContaining("rank 0 ended with exit code 3"),
+  });
+  process.kill(Number(pid), "SIGKILL");
+});
+
 it("does not wait for a process that left its rank and holds the output", async () => {
   const launcher = new Launcher([
     "run",
