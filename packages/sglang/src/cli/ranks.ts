@@ -13,7 +13,7 @@ export class Ranks {
   readonly #running = new Map<string, RankProcess>();
   /** When SIGINT came last. */
   #interrupted: number | undefined;
-  /** Whether the ranks were told to end. */
+  /** Whether SIGTERM was passed on. */
   #terminated = false;
   /** Of the first failure. */
   #exitCode: number | undefined;
