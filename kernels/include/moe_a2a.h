@@ -17,11 +17,13 @@
 extern "C" {
 #endif
 
-#define MOE_A2A_VERSION 2
+#define MOE_A2A_VERSION 3
 #define MOE_A2A_MAX_RANKS 64
 #define MOE_A2A_MAX_TOP_K 32
 #define MOE_A2A_MAX_PAYLOADS 8
 #define MOE_A2A_MAX_LANES 2
+/** So many of a lane's last phases of one kind have an event of their own. */
+#define MOE_A2A_PHASE_EVENTS 8
 
 enum moe_a2a_result {
   MOE_A2A_OK = 0,
@@ -273,6 +275,8 @@ struct moe_a2a_dispatch_args {
   uint32_t struct_size;
   int32_t lane;
   uint64_t stream;
+  /** What moe_a2a_capture_begin() gave, where the phase has to become part of that capture, or 0; refused otherwise. */
+  uint64_t capture;
   /** Tokens of this rank; with `num_local_tokens_ptr` the rows of the inputs. */
   int32_t num_local_tokens;
   /** Device int32 with the number of tokens, or 0. */
@@ -299,6 +303,8 @@ struct moe_a2a_combine_args {
   uint32_t struct_size;
   int32_t lane;
   uint64_t stream;
+  /** As in moe_a2a_dispatch_args. */
+  uint64_t capture;
   /** [ep_size, max_tokens, hidden_size]; copied into the window unless it already lies there. */
   uint64_t expert_output;
   int32_t hidden_size;
@@ -404,7 +410,12 @@ int32_t moe_a2a_outcome(moe_a2a_rank *rank, int32_t lane, int32_t phase, uint32_
                         struct moe_a2a_phase_outcome *outcome);
 /** Whether the rank has failed, from mapped host memory: no call into the driver. */
 int32_t moe_a2a_has_failed(const moe_a2a_rank *rank);
-/** An event that passes with the lane's last enqueued phase of that kind, for moe_a2a_event_query(). */
+/**
+ * MOE_A2A_PHASE_EVENTS events, for moe_a2a_event_query(): they pass with the lane's phases of that kind, taken in turn
+ * from the first on; a phase of a capture takes none.
+ */
+int32_t moe_a2a_phase_events(const moe_a2a_rank *rank, int32_t lane, int32_t phase, uint64_t *events);
+/** The one that passes with the lane's last phase of that kind. */
 int32_t moe_a2a_phase_event(const moe_a2a_rank *rank, int32_t lane, int32_t phase, uint64_t *event);
 
 /* -- Failing, leaving, starting again ------------------------------------------------------------------------------ */
@@ -429,6 +440,8 @@ int32_t moe_a2a_is_left_out(moe_a2a_rank *rank, int32_t *left_out);
 
 /** To be called after each launch of a graph with phases of the rank: closing and draining have to wait for it. */
 int32_t moe_a2a_note_replay(moe_a2a_rank *rank, uint64_t stream);
+/** An event that passes with the last graph that was noted. */
+int32_t moe_a2a_replay_event(const moe_a2a_rank *rank, uint64_t *event);
 /**
  * Waits for the phases of the rank that are enqueued, and the last graph that was noted. Bounded: kernels have
  * deadlines, and end at once after a failure.
@@ -496,11 +509,13 @@ int32_t moe_a2a_event_synchronize(int32_t device, uint64_t event);
 int32_t moe_a2a_timer_create(int32_t device, uint64_t *event);
 int32_t moe_a2a_event_elapsed(int32_t device, uint64_t start, uint64_t end, float *milliseconds);
 
-int32_t moe_a2a_capture_begin(int32_t device, uint64_t stream);
+/** `*capture` names it, for the arguments of its phases. */
+int32_t moe_a2a_capture_begin(int32_t device, uint64_t stream, uint64_t *capture);
 /** Ends a capture and makes it launchable; an empty or broken capture is an error. */
 int32_t moe_a2a_capture_end(int32_t device, uint64_t stream, uint64_t *graph);
-/** `*capturing` is 1 while `stream` is captured. */
-int32_t moe_a2a_stream_capturing(int32_t device, uint64_t stream, int32_t *capturing);
+/** `*capture` names the capture that `stream` is part of; 0 where there is none. */
+int32_t moe_a2a_stream_capturing(int32_t device, uint64_t stream, uint64_t *capture);
+/** Refused where `stream` is captured. */
 int32_t moe_a2a_graph_launch(int32_t device, uint64_t graph, uint64_t stream, int32_t times);
 int32_t moe_a2a_graph_destroy(int32_t device, uint64_t graph);
 

@@ -27,6 +27,7 @@ inline void enqueueDispatch(World &w, const Options &o, int r, int lane, int m, 
   moe_a2a_dispatch_args d{};
   d.struct_size = sizeof(d);
   d.lane = lane;
+  d.capture = mem.capture;
   d.num_local_tokens = onDevice ? m : tokens;
   d.num_local_tokens_ptr = onDevice ? reinterpret_cast<uint64_t>(mem.count) : 0;
   d.max_tokens = m;
@@ -65,6 +66,7 @@ inline void enqueueCombine(World &w, const Options &o, int r, int lane, const Li
   moe_a2a_combine_args c{};
   c.struct_size = sizeof(c);
   c.lane = lane;
+  c.capture = mem.capture;
   c.expert_output = !link.hasExperts ? mem.window + at.recv
                     : link.inPlace   ? mem.window + at.combine
                                      : reinterpret_cast<uint64_t>(mem.offered);

@@ -51,12 +51,13 @@ inline int timing(const Options &o, int devices) {
     RankMemory &mem = w.ranks[r];
     CHECK_A2A(moe_a2a_timer_create(mem.device, &starts[r]));
     CHECK_A2A(moe_a2a_timer_create(mem.device, &ends[r]));
-    CHECK_A2A(moe_a2a_capture_begin(mem.device, mem.stream));
+    CHECK_A2A(moe_a2a_capture_begin(mem.device, mem.stream, &mem.capture));
     for (int i = 0; i < kRounds; i++) {
       enqueueDispatch(w, plain, r, 0, m, o.ramp ? T * (r + 1) / o.ranks : T, false);
       enqueueCombine(w, plain, r, 0, {m, true, true, true});
     }
     CHECK_A2A(moe_a2a_capture_end(mem.device, mem.stream, &graphs[r]));
+    mem.capture = 0;
   }
   std::vector<float> samples;
   for (int s = 0; s < kSamples; s++) {

@@ -29,6 +29,7 @@ void dispatch(const Form &form, World &w, int r, const uint16_t *rows, bool coun
   RankMemory &mem = w.ranks[r];
   moe_a2a_dispatch_args d{};
   d.struct_size = sizeof(d);
+  d.capture = mem.capture;
   d.num_local_tokens = d.max_tokens = form.tokens;
   d.num_local_tokens_ptr = countsOnDevice ? reinterpret_cast<uint64_t>(mem.count) : 0;
   d.expert_ids = reinterpret_cast<uint64_t>(mem.ids);
@@ -44,6 +45,7 @@ void combine(World &w, int r) {
   RankMemory &mem = w.ranks[r];
   moe_a2a_combine_args c{};
   c.struct_size = sizeof(c);
+  c.capture = mem.capture;
   c.expert_output = mem.window + w.layout.lanes[0].combine;
   c.hidden_size = w.hidden;
   c.dtype = c.out_dtype = MOE_A2A_BFLOAT16;
@@ -122,12 +124,13 @@ void stopGraph(int devices, const Form &form) {
   World &w = stopped.w;
   RankMemory &mem = w.ranks[0];
   uint64_t graph = 0;
-  CHECK_A2A(moe_a2a_capture_begin(mem.device, mem.stream));
+  CHECK_A2A(moe_a2a_capture_begin(mem.device, mem.stream, &mem.capture));
   for (const uint16_t *rows : {mem.hidden, mem.offered}) {
     dispatch(form, w, 0, rows);
     combine(w, 0);
   }
   CHECK_A2A(moe_a2a_capture_end(mem.device, mem.stream, &graph));
+  mem.capture = 0;
   CHECK_A2A(moe_a2a_graph_launch(mem.device, graph, mem.stream, 1));
   CHECK_A2A(moe_a2a_note_replay(mem.rank, mem.stream));
   stopped.stop();

@@ -74,6 +74,7 @@ struct RankMemory {
   uint16_t *output = nullptr;
   uint16_t *offered = nullptr;  // expert output outside the window
   int32_t *count = nullptr;
+  uint64_t capture = 0;  // what phases are enqueued for
 };
 
 struct World {

@@ -119,8 +119,8 @@ int32_t moe_a2a_combine(moe_a2a_rank *rank, const moe_a2a_combine_args *c) {
     prepare(*rank, *c, rank->combines[c->lane]);
   }
   auto &prepared = rank->combines[c->lane];
-  const int32_t result =
-      launch(*rank, prepared.kernel, prepared.blocks, &prepared.params, c->stream, c->lane, MOE_A2A_COMBINE);
+  const int32_t result = launch(*rank, prepared.kernel, prepared.blocks, &prepared.params, {c->stream, c->capture},
+                                c->lane, MOE_A2A_COMBINE);
   if (result == MOE_A2A_OK) rank->lanes[c->lane].dispatched = false;
   return result;
 }

@@ -162,8 +162,8 @@ int32_t moe_a2a_dispatch(moe_a2a_rank *rank, const moe_a2a_dispatch_args *d) {
     prepare(*rank, *d, rank->dispatches[d->lane]);
   }
   auto &prepared = rank->dispatches[d->lane];
-  const int32_t result =
-      launch(*rank, prepared.kernel, prepared.blocks, &prepared.params, d->stream, d->lane, MOE_A2A_DISPATCH);
+  const int32_t result = launch(*rank, prepared.kernel, prepared.blocks, &prepared.params, {d->stream, d->capture},
+                                d->lane, MOE_A2A_DISPATCH);
   if (result == MOE_A2A_OK) rank->lanes[d->lane] = {d->max_tokens, d->num_local_tokens, true};
   return result;
 }

@@ -101,7 +101,7 @@ int32_t moe_a2a_announce_close(moe_a2a_rank *rank) {
   MOE_A2A_ON_DEVICE(rank->options.device);
   // What is enqueued is sent before the word that says that nothing more will come.
   for (int l = 0; l < rank->config.rounds_in_flight; l++) {
-    for (cudaEvent_t event : rank->phaseEvents[l]) MOE_A2A_TRY(cudaStreamWaitEvent(rank->side, event, 0));
+    for (const PhaseEvents &phase : rank->events[l]) MOE_A2A_TRY(cudaStreamWaitEvent(rank->side, phase.last(), 0));
   }
   MOE_A2A_TRY(cudaStreamWaitEvent(rank->side, rank->replayEvent, 0));
   for (int r = 0; r < rank->config.ep_size; r++) {
@@ -130,10 +130,15 @@ int32_t moe_a2a_note_replay(moe_a2a_rank *rank, uint64_t stream) {
   return MOE_A2A_OK;
 }
 
+int32_t moe_a2a_replay_event(const moe_a2a_rank *rank, uint64_t *event) {
+  *event = reinterpret_cast<uint64_t>(rank->replayEvent);
+  return MOE_A2A_OK;
+}
+
 int32_t moe_a2a_drain(moe_a2a_rank *rank) {
   MOE_A2A_ON_DEVICE(rank->options.device);
   for (int l = 0; l < rank->config.rounds_in_flight; l++) {
-    for (cudaEvent_t event : rank->phaseEvents[l]) MOE_A2A_TRY(cudaEventSynchronize(event));
+    for (const auto &phase : rank->events[l]) MOE_A2A_TRY(cudaEventSynchronize(phase.last()));
   }
   MOE_A2A_TRY(cudaEventSynchronize(rank->replayEvent));
   MOE_A2A_TRY(cudaStreamSynchronize(rank->stream));

@@ -1,6 +1,7 @@
 #include "launch.hpp"
 
 #include "../wire_plan.hpp"
+#include "capture.hpp"
 
 namespace moe_a2a {
 
@@ -27,10 +28,17 @@ PhaseParams phaseParams(const moe_a2a_rank &rank, int lane) {
   return p;
 }
 
-int32_t launch(moe_a2a_rank &rank, const void *kernel, int blocks, void *params, uint64_t streamHandle, int lane,
+int32_t launch(moe_a2a_rank &rank, const void *kernel, int blocks, void *params, const Place &place, int lane,
                int phase) {
   MOE_A2A_ON_DEVICE(rank.options.device);
-  const auto stream = streamHandle ? reinterpret_cast<cudaStream_t>(streamHandle) : rank.stream;
+  const auto stream = place.stream ? reinterpret_cast<cudaStream_t>(place.stream) : rank.stream;
+  // Else the caller would take for run what only a replay runs, or the reverse.
+  uint64_t capture = 0;
+  MOE_A2A_TRY(captureOf(stream, capture));
+  if (capture != place.capture) {
+    return invalid(place.capture ? "the stream is not part of the capture that the phase is for"
+                                 : "the stream is being captured, and the phase is not for a capture");
+  }
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
@@ -42,9 +50,7 @@ int32_t launch(moe_a2a_rank &rank, const void *kernel, int blocks, void *params,
   config.numAttrs = rank.programmaticLaunch ? 1 : 0;
   void *arguments[] = {params};
   MOE_A2A_TRY(cudaLaunchKernelExC(&config, kernel, arguments));
-  cudaStreamCaptureStatus capturing = cudaStreamCaptureStatusNone;
-  MOE_A2A_TRY(cudaStreamIsCapturing(stream, &capturing));
-  if (capturing == cudaStreamCaptureStatusNone) MOE_A2A_TRY(cudaEventRecord(rank.phaseEvents[lane][phase], stream));
+  if (capture == 0) MOE_A2A_TRY(cudaEventRecord(rank.events[lane][phase].next(), stream));
   return MOE_A2A_OK;
 }
 
@@ -63,6 +69,14 @@ bool fitsTile(const moe_a2a_mapping &m) {
 extern "C" int32_t moe_a2a_phase_event(const moe_a2a_rank *rank, int32_t lane, int32_t phase, uint64_t *event) {
   if (!event || lane < 0 || lane >= MOE_A2A_MAX_LANES || phase < 0 || phase > 1)
     return moe_a2a::invalid("lane or phase is out of range");
-  *event = reinterpret_cast<uint64_t>(rank->phaseEvents[lane][phase]);
+  *event = reinterpret_cast<uint64_t>(rank->events[lane][phase].last());
+  return MOE_A2A_OK;
+}
+
+extern "C" int32_t moe_a2a_phase_events(const moe_a2a_rank *rank, int32_t lane, int32_t phase, uint64_t *events) {
+  if (!events || lane < 0 || lane >= MOE_A2A_MAX_LANES || phase < 0 || phase > 1)
+    return moe_a2a::invalid("lane or phase is out of range");
+  for (int i = 0; i < MOE_A2A_PHASE_EVENTS; i++)
+    events[i] = reinterpret_cast<uint64_t>(rank->events[lane][phase].events[i]);
   return MOE_A2A_OK;
 }

@@ -8,8 +8,15 @@ namespace moe_a2a {
 // What is the same for all phases of a rank, once it has its memory.
 PhaseParams phaseParams(const moe_a2a_rank &rank, int lane);
 
-// One launch, and the phase's event behind it, unless a graph is captured. `stream` 0: the rank's own.
-int32_t launch(moe_a2a_rank &rank, const void *kernel, int blocks, void *params, uint64_t stream, int lane, int phase);
+// Where a phase goes to: a stream (0: the rank's own), and the capture that this is part of (0: none).
+struct Place {
+  uint64_t stream;
+  uint64_t capture;
+};
+
+// One launch, and the phase's event behind it, unless a graph is captured.
+int32_t launch(moe_a2a_rank &rank, const void *kernel, int blocks, void *params, const Place &place, int lane,
+               int phase);
 
 // Widest access that an address and a row length allow, as a power of two of at most 16 bytes.
 inline int vectorLog2(uint64_t address, uint64_t rowBytes) { return __builtin_ctzll(address | rowBytes | 16); }

@@ -32,8 +32,11 @@ bool hasPassed(cudaEvent_t event) {
 
 bool isAtWork(const moe_a2a_rank &rank) {
   for (int l = 0; l < rank.config.rounds_in_flight; l++) {
-    for (cudaEvent_t event : rank.phaseEvents[l]) {
-      if (!hasPassed(event)) return true;
+    // Not the last alone: the rank's thread may be about to take another.
+    for (const PhaseEvents &phase : rank.events[l]) {
+      for (cudaEvent_t event : phase.events) {
+        if (!hasPassed(event)) return true;
+      }
     }
   }
   return !hasPassed(rank.replayEvent);

@@ -83,8 +83,10 @@ int32_t allocate(moe_a2a_rank &rank) {
   MOE_A2A_TRY(cudaDeviceGetStreamPriorityRange(&least, &greatest));
   MOE_A2A_TRY(cudaStreamCreateWithPriority(&rank.stream, cudaStreamNonBlocking, greatest));
   MOE_A2A_TRY(cudaStreamCreateWithPriority(&rank.side, cudaStreamNonBlocking, greatest));
-  for (auto &events : rank.phaseEvents) {
-    for (cudaEvent_t &event : events) MOE_A2A_TRY(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  for (auto &lane : rank.events) {
+    for (PhaseEvents &phase : lane) {
+      for (cudaEvent_t &event : phase.events) MOE_A2A_TRY(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+    }
   }
   MOE_A2A_TRY(cudaEventCreateWithFlags(&rank.replayEvent, cudaEventDisableTiming));
   return MOE_A2A_OK;
@@ -220,9 +222,11 @@ void moe_a2a_rank_destroy(moe_a2a_rank *rank) {
   moe_a2a::noteClosed(rank);
   {
     const moe_a2a::OnDevice onDevice(rank->options.device);
-    for (auto &events : rank->phaseEvents) {
-      for (cudaEvent_t event : events) {
-        if (event) cudaEventDestroy(event);
+    for (auto &lane : rank->events) {
+      for (const moe_a2a::PhaseEvents &phase : lane) {
+        for (cudaEvent_t event : phase.events) {
+          if (event) cudaEventDestroy(event);
+        }
       }
     }
     if (rank->replayEvent) cudaEventDestroy(rank->replayEvent);

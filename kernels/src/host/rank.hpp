@@ -19,6 +19,16 @@ struct LaneRecord {
 
 namespace moe_a2a {
 
+// Events of a lane's phases of one kind: each takes the next.
+struct PhaseEvents {
+  cudaEvent_t events[MOE_A2A_PHASE_EVENTS] = {};
+  uint32_t taken = 0;
+
+  cudaEvent_t next() { return events[taken++ % MOE_A2A_PHASE_EVENTS]; }
+  // Passes with the last phase, and so after all others.
+  cudaEvent_t last() const { return events[(taken - 1) % MOE_A2A_PHASE_EVENTS]; }
+};
+
 // A lane's last launch of a phase: the same arguments make the same one again, and were checked.
 template <typename Arguments, typename Params>
 struct Prepared {
@@ -49,9 +59,9 @@ struct moe_a2a_rank {
   moe_a2a::HostPage *hostOnDevice = nullptr;
   uint8_t *staging = nullptr;  // pinned host memory
   cudaStream_t stream = nullptr;
-  cudaStream_t side = nullptr;  // for copies of a few bytes, never behind a phase
-  cudaEvent_t phaseEvents[MOE_A2A_MAX_LANES][2] = {};
-  cudaEvent_t replayEvent = nullptr;  // passes with the last graph that was noted
+  cudaStream_t side = nullptr;                        // for copies of a few bytes, never behind a phase
+  moe_a2a::PhaseEvents events[MOE_A2A_MAX_LANES][2];  // by lane and phase
+  cudaEvent_t replayEvent = nullptr;                  // passes with the last graph that was noted
   uint64_t windows[MOE_A2A_MAX_RANKS] = {};
   uint64_t active = 0;
   int32_t generation = 0;

@@ -1,4 +1,5 @@
 // Streams, events and graphs, for callers without CUDA headers.
+#include "capture.hpp"
 #include "check.hpp"
 
 namespace {
@@ -85,9 +86,10 @@ int32_t moe_a2a_event_elapsed(int32_t device, uint64_t start, uint64_t end, floa
   return MOE_A2A_OK;
 }
 
-int32_t moe_a2a_capture_begin(int32_t device, uint64_t stream) {
+int32_t moe_a2a_capture_begin(int32_t device, uint64_t stream, uint64_t *capture) {
   MOE_A2A_ON_DEVICE(device);
   MOE_A2A_TRY(cudaStreamBeginCapture(streamOf(stream), cudaStreamCaptureModeRelaxed));
+  MOE_A2A_TRY(moe_a2a::captureOf(streamOf(stream), *capture));
   return MOE_A2A_OK;
 }
 
@@ -105,16 +107,17 @@ int32_t moe_a2a_capture_end(int32_t device, uint64_t stream, uint64_t *out) {
   return MOE_A2A_OK;
 }
 
-int32_t moe_a2a_stream_capturing(int32_t device, uint64_t stream, int32_t *capturing) {
+int32_t moe_a2a_stream_capturing(int32_t device, uint64_t stream, uint64_t *capture) {
   MOE_A2A_ON_DEVICE(device);
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  MOE_A2A_TRY(cudaStreamIsCapturing(streamOf(stream), &status));
-  *capturing = status != cudaStreamCaptureStatusNone;
+  MOE_A2A_TRY(moe_a2a::captureOf(streamOf(stream), *capture));
   return MOE_A2A_OK;
 }
 
 int32_t moe_a2a_graph_launch(int32_t device, uint64_t graph, uint64_t stream, int32_t times) {
   MOE_A2A_ON_DEVICE(device);
+  uint64_t capture = 0;
+  MOE_A2A_TRY(moe_a2a::captureOf(streamOf(stream), capture));
+  if (capture != 0) return moe_a2a::invalid("the stream is being captured, so that the graph would not run");
   for (int32_t i = 0; i < times; i++) {
     MOE_A2A_TRY(cudaGraphLaunch(reinterpret_cast<cudaGraphExec_t>(graph), streamOf(stream)));
   }

@@ -6,6 +6,7 @@ export {
   goneOutError,
   misplacedExpertOutputError,
   misplacedOutError,
+  ownOutputError,
   sharedOutError,
 } from "./checks/check-combine.js";
 export { type CheckedDispatch, checkDispatch, checkStream } from "./checks/check-dispatch.js";

@@ -80,6 +80,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : env_(env), waiter_(env) {
                            InstanceMethod("isCapturing", &Addon::IsCapturing),
                            InstanceMethod("takeEvent", &Addon::TakeEvent),
                            InstanceMethod("giveEvent", &Addon::GiveEvent),
+                           InstanceMethod("heldHandles", &Addon::HeldHandles),
                            InstanceMethod("recordEvent", &Addon::RecordEvent),
                            InstanceMethod("createTimer", &Addon::CreateTimer),
                            InstanceMethod("destroyTimer", &Addon::DestroyTimer),
@@ -110,6 +111,12 @@ void Addon::Leave() {
     if (!rank->busy && rank->handle() != nullptr) moe_a2a_stop(rank->handle(), 1);
   }
   waiter_.shutDown();
+  // Streams go with their ranks.
+  for (const auto &[stream, device] : captures_) {
+    uint64_t graph;
+    if (moe_a2a_capture_end(device, stream, &graph) == MOE_A2A_OK) graphs_.emplace(graph, device);
+  }
+  captures_.clear();
   for (auto &[id, rank] : ranks_) {
     rank->close(false);
     rank->busy = false;
@@ -123,6 +130,10 @@ void Addon::Leave() {
   tensors_.clear();
   for (const auto &[timer, device] : timers_) EventPool::timers().give(device, timer);
   timers_.clear();
+  for (const auto &[event, device] : events_) EventPool::instance().give(device, event);
+  events_.clear();
+  for (const auto &[graph, device] : graphs_) moe_a2a_graph_destroy(device, graph);
+  graphs_.clear();
 }
 
 Rank &Addon::rankOf(const Napi::CallbackInfo &info) {

@@ -112,6 +112,7 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value IsCapturing(const Napi::CallbackInfo &info);
   Napi::Value TakeEvent(const Napi::CallbackInfo &info);
   Napi::Value GiveEvent(const Napi::CallbackInfo &info);
+  Napi::Value HeldHandles(const Napi::CallbackInfo &info);
   Napi::Value RecordEvent(const Napi::CallbackInfo &info);
   Napi::Value CreateTimer(const Napi::CallbackInfo &info);
   Napi::Value DestroyTimer(const Napi::CallbackInfo &info);
@@ -133,8 +134,11 @@ class Addon : public Napi::Addon<Addon> {
   uint32_t nextRank_ = 1;
   std::unordered_map<uint32_t, std::unique_ptr<Rank>> ranks_;
   std::unordered_set<uint64_t> tensors_;
-  // By event, its device.
+  // By handle, its device: what is not given back yet. Captures by their stream.
   std::unordered_map<uint64_t, int32_t> timers_;
+  std::unordered_map<uint64_t, int32_t> events_;
+  std::unordered_map<uint64_t, int32_t> captures_;
+  std::unordered_map<uint64_t, int32_t> graphs_;
   std::unordered_map<uint32_t, Copy> downloads_;
   // By token.
   std::unordered_map<uint32_t, std::shared_ptr<IpcMemory>> ipc_;

@@ -57,7 +57,7 @@ Napi::Value Addon::CloseRank(const Napi::CallbackInfo &info) {
   return Napi::Number::New(info.Env(), token);
 }
 
-// Window, private memory; then by lane its stream and its dispatch's and combine's events.
+// Window, private memory; then by lane its stream, its dispatches' events and its combines'.
 Napi::Value Addon::Addresses(const Napi::CallbackInfo &info) {
   const Rank &rank = openRankOf(info);
   std::vector<uint64_t> values(2);
@@ -67,9 +67,9 @@ Napi::Value Addon::Addresses(const Napi::CallbackInfo &info) {
   for (int lane = 0; lane < rank.config.rounds_in_flight; lane++) {
     values.push_back(rank.laneStream(lane));
     for (const int phase : {MOE_A2A_DISPATCH, MOE_A2A_COMBINE}) {
-      uint64_t event;
-      check(info.Env(), moe_a2a_phase_event(rank.handle(), lane, phase, &event));
-      values.push_back(event);
+      uint64_t events[MOE_A2A_PHASE_EVENTS];
+      check(info.Env(), moe_a2a_phase_events(rank.handle(), lane, phase, events));
+      values.insert(values.end(), std::begin(events), std::end(events));
     }
   }
   auto result = Napi::BigUint64Array::New(info.Env(), values.size());

@@ -96,7 +96,7 @@ Napi::Value Addon::MarkGone(const Napi::CallbackInfo &info) {
 
 Napi::Value Addon::NoteReplay(const Napi::CallbackInfo &info) {
   Rank &rank = openRankOf(info);
-  check(info.Env(), moe_a2a_note_replay(rank.handle(), handle(info, 1)));
+  check(info.Env(), rank.noteReplay(handle(info, 1)));
   return info.Env().Undefined();
 }
 

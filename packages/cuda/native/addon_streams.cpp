@@ -26,20 +26,30 @@ Napi::Value Addon::SharedStream(const Napi::CallbackInfo &info) {
 }
 
 Napi::Value Addon::IsCapturing(const Napi::CallbackInfo &info) {
-  int32_t capturing = 0;
-  check(info.Env(), moe_a2a_stream_capturing(int32(info, 0), handle(info, 1), &capturing));
-  return Napi::Boolean::New(info.Env(), capturing != 0);
+  uint64_t capture = 0;
+  check(info.Env(), moe_a2a_stream_capturing(int32(info, 0), handle(info, 1), &capture));
+  return Napi::Boolean::New(info.Env(), capture != 0);
 }
 
 Napi::Value Addon::TakeEvent(const Napi::CallbackInfo &info) {
+  const int32_t device = int32(info, 0);
   uint64_t event;
-  check(info.Env(), EventPool::instance().take(int32(info, 0), &event));
+  check(info.Env(), EventPool::instance().take(device, &event));
+  events_.emplace(event, device);
   return fromHandle(info.Env(), event);
 }
 
 Napi::Value Addon::GiveEvent(const Napi::CallbackInfo &info) {
-  EventPool::instance().give(int32(info, 0), handle(info, 1));
+  const auto found = events_.find(handle(info, 1));
+  if (found == events_.end()) return info.Env().Undefined();
+  EventPool::instance().give(found->second, found->first);
+  events_.erase(found);
   return info.Env().Undefined();
+}
+
+// Events, captures and graphs of this environment that have not been given back, ended or destroyed, for tests.
+Napi::Value Addon::HeldHandles(const Napi::CallbackInfo &info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(events_.size() + captures_.size() + graphs_.size()));
 }
 
 Napi::Value Addon::RecordEvent(const Napi::CallbackInfo &info) {
@@ -107,13 +117,21 @@ Napi::Value Addon::PollEvent(const Napi::CallbackInfo &info) {
 }
 
 Napi::Value Addon::BeginCapture(const Napi::CallbackInfo &info) {
-  check(info.Env(), moe_a2a_capture_begin(int32(info, 0), handle(info, 1)));
-  return info.Env().Undefined();
+  const int32_t device = int32(info, 0);
+  const uint64_t stream = handle(info, 1);
+  uint64_t capture;
+  check(info.Env(), moe_a2a_capture_begin(device, stream, &capture));
+  captures_.emplace(stream, device);
+  return fromHandle(info.Env(), capture);
 }
 
 Napi::Value Addon::EndCapture(const Napi::CallbackInfo &info) {
+  const int32_t device = int32(info, 0);
+  const uint64_t stream = handle(info, 1);
+  captures_.erase(stream);
   uint64_t graph;
-  check(info.Env(), moe_a2a_capture_end(int32(info, 0), handle(info, 1), &graph));
+  check(info.Env(), moe_a2a_capture_end(device, stream, &graph));
+  graphs_.emplace(graph, device);
   return fromHandle(info.Env(), graph);
 }
 
@@ -132,7 +150,11 @@ Napi::Value Addon::LaunchGraphSlowly(const Napi::CallbackInfo &info) {
 }
 
 Napi::Value Addon::DestroyGraph(const Napi::CallbackInfo &info) {
-  check(info.Env(), moe_a2a_graph_destroy(int32(info, 0), handle(info, 1)));
+  const auto found = graphs_.find(handle(info, 1));
+  if (found == graphs_.end()) return info.Env().Undefined();
+  const auto [graph, device] = *found;
+  graphs_.erase(found);
+  check(info.Env(), moe_a2a_graph_destroy(device, graph));
   return info.Env().Undefined();
 }
 

@@ -80,6 +80,7 @@ int32_t Rank::dispatch(int lane) {
   args.struct_size = sizeof args;
   args.lane = lane;
   args.stream = longs[LaneBlock::kDispatchStream];
+  args.capture = longs[LaneBlock::kDispatchCapture];
   args.num_local_tokens = words[LaneBlock::kNumLocalTokens];
   args.num_local_tokens_ptr = longs[LaneBlock::kTokenCount];
   args.max_tokens = words[LaneBlock::kMaxTokens];
@@ -108,6 +109,7 @@ int32_t Rank::combine(int lane) {
   args.struct_size = sizeof args;
   args.lane = lane;
   args.stream = longs[LaneBlock::kCombineStream];
+  args.capture = longs[LaneBlock::kCombineCapture];
   args.expert_output = longs[LaneBlock::kExpertOutput];
   args.hidden_size = words[LaneBlock::kHiddenSize];
   args.dtype = words[LaneBlock::kDType];
@@ -148,6 +150,11 @@ int32_t Rank::copy(bool toDevice, uint64_t address, void *staged, uint64_t bytes
   return result;
 }
 
+int32_t Rank::noteReplay(uint64_t stream) {
+  usedForeignStreams_ |= stream != laneStreams_[0] && stream != laneStreams_[1];
+  return moe_a2a_note_replay(handle_, stream);
+}
+
 int32_t Rank::recordOn(uint64_t stream, std::vector<uint64_t> &events) {
   uint64_t event;
   TRY(EventPool::instance().take(options.device, &event));
@@ -165,6 +172,11 @@ int32_t Rank::recordAll(std::vector<uint64_t> &events) {
       TRY(moe_a2a_phase_event(handle_, lane, phase, &passed));
       TRY(moe_a2a_event_wait(options.device, passed, copyStream_));
     }
+  }
+  if (usedForeignStreams_) {
+    uint64_t passed;
+    TRY(moe_a2a_replay_event(handle_, &passed));
+    TRY(moe_a2a_event_wait(options.device, passed, copyStream_));
   }
   TRY(recordOn(copyStream_, events));
   return recordOn(sharedCopyStream_, events);

@@ -47,6 +47,8 @@ struct LaneBlock {
     kCombineStream = 40,
     kExpertOutput,
     kOutput,
+    kDispatchCapture,
+    kCombineCapture,
   };
 };
 
@@ -76,6 +78,8 @@ class Rank {
   // now. `*passed` is a new event of the pool.
   int32_t copy(bool toDevice, uint64_t address, void *staged, uint64_t bytes, const uint64_t *events, size_t eventCount,
                const uint64_t *streams, size_t streamCount, uint64_t *passed);
+  // A graph with phases of this rank was launched.
+  int32_t noteReplay(uint64_t stream);
   // Gives a tensor's memory back once what is enqueued now has passed.
   void release(uint64_t address);
 
@@ -106,7 +110,7 @@ class Rank {
   moe_a2a_rank *handle_ = nullptr;
   bool joined_ = false;
   std::vector<uint64_t> imported_;
-  // Whether phases went to streams of the caller's.
+  // Whether phases or graphs went to streams of the caller's.
   bool usedForeignStreams_ = false;
   uint64_t laneStreams_[MOE_A2A_MAX_LANES] = {};
   // For copies that have to wait.

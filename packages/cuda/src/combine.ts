@@ -1,20 +1,10 @@
-import {
-  type CheckedCombine,
-  type CheckedDispatch,
-  type CheckedTensor,
-  type CudaTensor,
-  misplacedExpertOutputError,
-  misplacedOutError,
-  type ReadyOptions,
-  sharedOutError,
-} from "@moe-a2a/core";
+import type { CheckedCombine, CheckedDispatch, CudaTensor, ReadyOptions } from "@moe-a2a/core";
 import type { CaptureInProgress, CudaContext } from "./context.js";
 import type { DeviceCombine } from "./device-phases.js";
 import type { Lane } from "./lane.js";
-import { overlaps, rangeOf } from "./memory-range.js";
-import { cudaError } from "./native.js";
 import { PhaseWait } from "./phase.js";
 import type { DeviceTime } from "./phase-clock.js";
+import { checkCombinePlaced } from "./placement.js";
 import { view } from "./tensors.js";
 
 export interface CombineParts {
@@ -46,15 +36,17 @@ export class CudaCombine implements DeviceCombine {
   /** Enqueues the combine. @throws ERR_MOE_A2A_ARGUMENT, ERR_MOE_A2A_CUDA */
   static start(parts: CombineParts): CudaCombine {
     const { context, lane, round, dispatch, checked, stream, capture } = parts;
-    // What stands in the lane's block has passed.
-    if (checked !== lane.block.combine) checkOverlap(context, lane, checked);
-    const { native, id } = context;
     const target = checked.out ?? lane.ownOutput(dispatch.numLocalTokens, checked);
-    lane.block.setCombine(checked, target, stream);
+    // What stands in the lane's block has passed.
+    if (checked !== lane.block.combine || target !== lane.block.output) {
+      checkCombinePlaced(context, lane, checked, target);
+    }
+    const { native, id } = context;
+    lane.block.setCombine(checked, target, { stream, capture });
     const timer = context.timePhase(stream);
     if (native.combine(id, lane.index) < 0) {
       timer?.cancel();
-      throw cudaError(native.lastError(), `rank ${context.rank}: combine()`);
+      throw context.phaseError("combine()", stream);
     }
     const started = new CudaCombine(parts, timer?.end());
     lane.lastCombine = started;
@@ -104,29 +96,6 @@ export class CudaCombine implements DeviceCombine {
         "captured",
         "this round is part of a graph; it runs with replay(), whose result has a ready()",
       );
-    }
-  }
-}
-
-/** @throws ERR_MOE_A2A_ARGUMENT where a tensor lies across the memory that peers read the results from, or across the other */
-function checkOverlap(
-  context: CudaContext,
-  lane: Lane,
-  { expertOutput, out }: CheckedCombine<CudaTensor>,
-): void {
-  const end = context.window + BigInt(context.layout.windowBytes);
-  const inWindow = (t: CheckedTensor<CudaTensor>) => t.data >= context.window && t.data < end;
-  if (inWindow(expertOutput)) {
-    const buffer = lane.combineBuffer;
-    if (expertOutput.data !== buffer.start && overlaps(rangeOf(expertOutput), buffer)) {
-      throw misplacedExpertOutputError(context.rank);
-    }
-  }
-  if (out && overlaps(rangeOf(out), rangeOf(expertOutput))) throw sharedOutError(context.rank);
-  if (out && inWindow(out)) {
-    const range = rangeOf(out);
-    if (context.lanes.some((other) => overlaps(range, other.combineBuffer))) {
-      throw misplacedOutError(context.rank);
     }
   }
 }

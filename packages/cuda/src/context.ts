@@ -1,14 +1,16 @@
 import {
+  argumentError,
   type CheckContext,
   type CudaTensor,
   InstanceState,
   type MissingKind,
   type MoeA2AError,
   type ResolvedConfig,
+  ROUND_BUFFERS,
   type WorkspaceLayout,
 } from "@moe-a2a/core";
 import { Lane } from "./lane.js";
-import { guarded, type Native, type NativeFailure } from "./native.js";
+import { cudaError, guarded, INVALID, type Native, type NativeFailure } from "./native.js";
 import { type FailureContext, failureError, MISSING_KINDS } from "./outcome.js";
 import type { Peers } from "./peers.js";
 import { clockOf, type PhaseTimer } from "./phase-clock.js";
@@ -38,6 +40,10 @@ export interface Epoch {
 /** A capture under way. */
 export interface CaptureInProgress {
   readonly stream: bigint;
+  /** What the library calls it. */
+  readonly id: bigint;
+  /** Whether its stream still captures. */
+  isOpen: boolean;
   /** Whatever the graph will use, so that it is kept. */
   readonly uses: unknown[];
   /** Rounds captured so far, in order. */
@@ -65,10 +71,10 @@ export class CudaContext extends InstanceState implements FailureContext {
   capture: CaptureInProgress | undefined;
   /** Whether phases that are enqueued now are timed. */
   #timing = false;
-  /** Replays that a thread is still enqueuing. */
-  replaying = 0;
-  /** Settles when the addon is done with what it does with this rank on another thread. */
-  busy: Promise<unknown> = Promise.resolve();
+  /** Settles once replays are enqueued that another thread is still enqueuing; never rejects. */
+  enqueuing: Promise<void> | undefined;
+  /** What other threads do with the rank, which has to be left alone meanwhile. Never rejects. */
+  #occupation: Promise<void> | undefined;
   readonly #marked = new Set<number>();
   readonly #releases: bigint[] = [];
   #waits = 0;
@@ -84,21 +90,35 @@ export class CudaContext extends InstanceState implements FailureContext {
     this.layout = layout;
     this.peers = parts.peers;
     this.device = Object.freeze({ type: "cuda", id: device });
-    const [window, own, ...handles] = native.addresses(id) as unknown as bigint[];
+    const [window, own, ...handles] = native.addresses(id);
     this.window = window!;
     this.own = own!;
+    const within = (base: bigint, start: number, bytes: number) => ({
+      start: base + BigInt(start),
+      end: base + BigInt(start + bytes),
+    });
+    const { epSize, maxTokensPerRank, maxCombineBytesPerToken } = config;
     const workspace = [
-      { start: this.window, end: this.window + BigInt(layout.windowBytes) },
-      { start: this.own, end: this.own + BigInt(layout.privateBytes) },
-    ];
-    const combineBytes = BigInt(config.epSize * config.maxTokensPerRank * config.maxCombineBytesPerToken);
+      within(this.window, 0, layout.windowBytes),
+      within(this.own, 0, layout.privateBytes),
+    ] as const;
+    const perLane = handles.length / layout.lanes.length;
+    const perKind = (perLane - 1) / 2;
     this.lanes = layout.lanes.map((at, l) => {
-      const [stream, dispatch, combine] = handles.slice(3 * l, 3 * l + 3) as [bigint, bigint, bigint];
-      const start = this.window + BigInt(at.combine);
-      const combineBuffer = { start, end: start + combineBytes };
-      const lane = new Lane(l as 0 | 1, at, { stream, dispatch, combine }, parts.firstRound, {
+      const [stream, ...events] = handles.slice(perLane * l, perLane * (l + 1));
+      const laneHandles = {
+        stream: stream!,
+        dispatch: events.slice(0, perKind),
+        combine: events.slice(perKind),
+      };
+      const lane = new Lane(l as 0 | 1, at, laneHandles, parts.firstRound, {
         workspace,
-        combineBuffer,
+        shown: [
+          within(this.window, at.recv, ROUND_BUFFERS * layout.recvBufferBytes),
+          within(this.own, at.recvCounts, 4 * epSize),
+          within(this.own, at.gatheredStats, epSize * layout.statsRowBytes),
+        ],
+        combineBuffer: within(this.window, at.combine, epSize * maxTokensPerRank * maxCombineBytesPerToken),
         output: this.own + BigInt(at.output),
       });
       native.bindLane(id, l, lane.block.memory);
@@ -115,6 +135,41 @@ export class CudaContext extends InstanceState implements FailureContext {
   /** Runs a call of the addon for this rank. @throws ERR_MOE_A2A_CUDA */
   call<R>(where: string, run: (native: Native, id: number) => R): R {
     return guarded(`rank ${this.rank}: ${where}`, () => run(this.native, this.id));
+  }
+
+  /** What a phase is refused with that the library would not launch: asked at once. */
+  phaseError(call: string, stream: bigint): unknown {
+    const { native, capture } = this;
+    const error = native.lastError();
+    if (error.result === INVALID && (capture || native.isCapturing(this.device.id, this.actual(stream)))) {
+      const problem = capture
+        ? "is not part of the capture that is under way; leave it out, or make it wait for an event of the capture"
+        : "is being captured, but not by this instance, which would not know when the round runs; use capture()";
+      return argumentError(this.rank, "stream", `0x${stream.toString(16)} ${problem}`);
+    }
+    return cudaError(error, `rank ${this.rank}: ${call}`);
+  }
+
+  /** @throws STATE during a capture */
+  checkNotCapturing(call: string): void {
+    if (this.capture) throw this.stateError(call, "capturing", "a capture is under way; await it first");
+  }
+
+  /** @throws STATE where a lane is in the middle of a round, or replays are being enqueued */
+  checkFree(call: string): void {
+    if (this.enqueuing) {
+      throw this.stateError(call, "busy", "replays are still being enqueued; await their ready() first");
+    }
+    for (const { current, index, nextRound } of this.lanes) {
+      const problem = current?.unfinished;
+      if (problem === undefined) continue;
+      throw this.stateError(call, "busy", `lane ${index} is in round ${nextRound - 1}: ${problem}`);
+    }
+  }
+
+  /** The stream that the library takes: 0 stands for the rank's own. */
+  actual(stream: bigint): bigint {
+    return stream === 0n ? this.lanes[0]!.stream : stream;
   }
 
   nearRound(lane: number): number {
@@ -135,9 +190,7 @@ export class CudaContext extends InstanceState implements FailureContext {
   /** Marks where a phase begins that is about to be enqueued, if somebody wants to know. Never throws. */
   timePhase(stream: bigint): PhaseTimer | undefined {
     if (!this.#timing || this.capture) return undefined;
-    // What the library takes for the rank's own stream.
-    const actual = stream === 0n ? this.lanes[0]!.stream : stream;
-    return clockOf(this.native, this.tokens, this.device.id).begin(actual);
+    return clockOf(this.native, this.tokens, this.device.id).begin(this.actual(stream));
   }
 
   /** Whether this rank has failed, also where nobody has asked so far. */
@@ -200,22 +253,43 @@ export class CudaContext extends InstanceState implements FailureContext {
     this.#watch = undefined;
   }
 
-  /** Gives a tensor's memory back, after what is enqueued; while a capture is under way that cannot be told. */
+  /** Gives a tensor's memory back, after what is enqueued: during a capture, or slow replays, that cannot be told yet. */
   release(address: bigint): void {
-    if (this.capture) this.#releases.push(address);
+    if (this.capture || this.enqueuing) this.#releases.push(address);
     else this.native.release(this.id, address);
   }
 
-  /** Gives back what was to be given back during a capture. */
+  /** Gives back what could not be given back before. */
   releaseDeferred(): void {
     for (const address of this.#releases.splice(0)) this.native.release(this.id, address);
+  }
+
+  /** Another thread enqueues replays: what has to come after them has to wait for that. */
+  beginEnqueuing(enqueued: Promise<void>): void {
+    const over = () => {
+      this.enqueuing = undefined;
+      this.releaseDeferred();
+    };
+    this.enqueuing = enqueued.then(over, over);
+  }
+
+  get isOccupied(): boolean {
+    return this.#occupation !== undefined;
+  }
+
+  /** Settles once no other thread works with this rank. Never rejects. */
+  async unoccupied(): Promise<void> {
+    while (this.#occupation) await this.#occupation;
   }
 
   /** A token's end, as this rank's own affair. @throws (rejects) ERR_MOE_A2A_CUDA */
   async occupy(where: string, start: (native: Native, id: number) => number): Promise<void> {
     const token = this.call(where, start);
     const end = this.tokens.end(token);
-    this.busy = end.catch(() => {});
+    const over = () => {
+      this.#occupation = undefined;
+    };
+    this.#occupation = end.then(over, over);
     try {
       await end;
     } catch (error) {

@@ -40,16 +40,20 @@ function orderAfter(order: Order, lane: Lane, range: MemoryRange, kind: "read" |
   const touches = (memory: readonly MemoryRange[]) => memory.some((other) => overlaps(other, range));
   const { tail, events } = lane;
   if (tail === "nothing") return;
-  if (tail === "replay") order.event(lane.replayEvent);
-  else if (tail === "combine") {
+  if (tail === "replay") {
+    // None where the GPU would not take it.
+    const { lastReplay } = events;
+    if (lastReplay !== undefined) order.event(lastReplay);
+  } else if (tail === "combine") {
     // Earlier phases come before the dispatch.
-    order.event(touches(lane.combineMemory()) ? events.combine : events.dispatch);
+    order.event(events.last(touches(lane.combineMemory()) ? "combine" : "dispatch"));
   } else if (kind === "write") {
     // Earlier phases come before the combine of the round before.
-    order.event(touches(lane.dispatchMemory()) ? events.dispatch : events.combine);
-  } else if (touches(lane.combineOutput()) || touches(lane.dispatchInputs())) order.event(events.combine);
-  else if (lane.tailIsOwn) order.stream(lane.stream);
-  else order.event(events.dispatch);
+    order.event(events.last(touches(lane.dispatchMemory()) ? "dispatch" : "combine"));
+  } else if (touches(lane.combineOutput()) || touches(lane.dispatchInputs())) {
+    order.event(events.last("combine"));
+  } else if (lane.tailIsOwn) order.stream(lane.stream);
+  else order.event(events.last("dispatch"));
 }
 
 function orderOf(
@@ -72,15 +76,19 @@ async function inChunks(
   context: CudaContext,
   where: string,
   bytes: number,
-  order: Order,
+  makeOrder: () => Order,
   enqueue: Enqueue,
   over: (token: number, at: number, bytes: number) => void,
 ): Promise<void> {
+  // Only then is there something to come after.
+  if (context.enqueuing) await context.enqueuing;
   for (let at = 0; at < bytes; at += CHUNK_BYTES) {
     const size = Math.min(CHUNK_BYTES, bytes - at);
     try {
+      if (context.isOccupied) await context.unoccupied();
       context.checkOpen(where);
-      const token = enqueue(at, size, order);
+      // What the first chunk came after has passed.
+      const token = enqueue(at, size, at === 0 ? makeOrder() : new Order());
       await context.tokens.end(token);
       over(token, at, size);
     } catch (error) {
@@ -102,7 +110,7 @@ export function writeTensor(
 ): Promise<void> {
   const source = bytesOf(data);
   const { native, id } = context;
-  const order = orderOf(context, "write", t, stream);
+  const order = () => orderOf(context, "write", t, stream);
   const enqueue: Enqueue = (at, bytes, { events, eventCount, streams, streamCount }) => {
     const chunk = source.subarray(at, at + bytes);
     return native.upload(id, t.data + BigInt(at), chunk, events, eventCount, streams, streamCount);
@@ -119,7 +127,7 @@ export async function readTensor(
   const data = new (typedArrayOf(t.dtype))(numElements(t.shape)) as TensorData;
   const target = bytesOf(data);
   const { native, id } = context;
-  const order = orderOf(context, "read", t, stream);
+  const order = () => orderOf(context, "read", t, stream);
   const enqueue: Enqueue = (at, bytes, { events, eventCount, streams, streamCount }) =>
     native.download(id, t.data + BigInt(at), bytes, events, eventCount, streams, streamCount);
   await inChunks(context, "read()", byteLengthOf(t.dtype, t.shape), order, enqueue, (token, at, bytes) =>

@@ -22,13 +22,15 @@ import {
   type WorkspacePlan,
 } from "@moe-a2a/core";
 import { checkInputsAligned } from "./alignment.js";
+import { breakOffCapture, captureGraph } from "./capture.js";
 import type { CudaContext } from "./context.js";
 import { readTensor, writeTensor } from "./copies.js";
 import type { DeviceDispatch } from "./device-phases.js";
 import { CudaDispatch } from "./dispatch.js";
-import { captureGraph, checkFree, type Graph } from "./graph.js";
+import type { Graph } from "./graph.js";
 import type { Lane } from "./lane.js";
 import { cudaError, TEXT_BYTES } from "./native.js";
+import { checkInputsPlaced } from "./placement.js";
 import { resetRank } from "./reset.js";
 import { DeviceTensor } from "./tensors.js";
 
@@ -132,13 +134,14 @@ export class CudaMoeAllToAll implements MoeAllToAll<CudaTensor> {
     // Reading the arguments may have run code of the caller.
     context.checkUsable("dispatch()");
     const lane = this.#freeLane(checked.lane);
+    if (checked !== kept) checkInputsPlaced(context, lane, checked);
     const { capture, native } = context;
     const stream = checked.stream ?? capture?.stream ?? lane.stream;
-    lane.block.setDispatch(checked, stream);
+    lane.block.setDispatch(checked, { stream, capture });
     const timer = context.timePhase(stream);
     if (native.dispatch(context.id, lane.index) < 0) {
       timer?.cancel();
-      throw cudaError(native.lastError(), `rank ${context.rank}: dispatch()`);
+      throw context.phaseError("dispatch()", stream);
     }
     const time = timer?.end();
     const round = lane.nextRound;
@@ -181,10 +184,10 @@ export class CudaMoeAllToAll implements MoeAllToAll<CudaTensor> {
     const context = this.#context;
     if (typeof fn !== "function")
       throw argumentError(this.epRank, "fn", `is ${describe(fn)}, not a function`);
-    const stream = checkStream(context.checks, options?.stream) ?? this.stream();
+    const stream = context.actual(checkStream(context.checks, options?.stream) ?? this.stream());
     context.checkUsable("capture()");
-    this.#checkNotCapturing("capture()");
-    checkFree(context, "capture()");
+    context.checkNotCapturing("capture()");
+    context.checkFree("capture()");
     const turn = this.#turn;
     try {
       return await captureGraph(context, fn, stream);
@@ -201,12 +204,12 @@ export class CudaMoeAllToAll implements MoeAllToAll<CudaTensor> {
     const ranks = checkActiveRanks(context.checks, options?.activeRanks ?? context.activeRanks);
     const timeoutMs = checkTimeoutMs(options?.timeoutMs, "timeoutMs", context.config.timeoutMs);
     context.checkResettable();
-    this.#checkNotCapturing("reset()");
+    context.checkNotCapturing("reset()");
     context.peers.meetings.checkPresent(ranks);
     context.state = "resetting";
     context.giveUpRounds(context.givenUpError("reset"));
     try {
-      await context.busy;
+      await this.#endTasks("reset()");
       context.checkOpen("reset()");
       await resetRank(context, ranks, timeoutMs);
       this.#turn = 0;
@@ -254,19 +257,28 @@ export class CudaMoeAllToAll implements MoeAllToAll<CudaTensor> {
     });
     context.peers.meetings.giveUp(gone);
     context.peers.announceClose();
-    if (context.replaying > 0) context.call("close()", (native, id) => native.stop(id, true));
-    await context.busy;
-    await context.occupy("close()", (native, id) => native.closeRank(id, true));
+    breakOffCapture(context);
+    await this.#endTasks("close()");
+    try {
+      await context.occupy("close()", (native, id) => native.closeRank(id, true));
+    } finally {
+      for (const lane of context.lanes) lane.events.forgetReplays();
+    }
   }
 
-  #checkNotCapturing(call: string): void {
-    if (!this.#context.capture) return;
-    throw this.#context.stateError(call, "capturing", "a capture is under way; await it first");
+  /** Waits for what other threads do for this rank. */
+  async #endTasks(call: string): Promise<void> {
+    const context = this.#context;
+    await context.unoccupied();
+    if (!context.enqueuing) return;
+    // Replays that wait for peers would keep others from being enqueued.
+    context.call(call, (native, id) => native.stop(id, true));
+    await context.enqueuing;
   }
 
   #checkHeld(call: string, t: CudaTensor): CheckedTensor<CudaTensor> {
     this.#context.checkOpen(call);
-    this.#checkNotCapturing(call);
+    this.#context.checkNotCapturing(call);
     const shape = Array.isArray(t?.shape) ? t.shape : [];
     return checkTensor<CudaTensor>(this.#context.checks, "t", t, { shape, dims: "any" });
   }
@@ -286,7 +298,7 @@ export class CudaMoeAllToAll implements MoeAllToAll<CudaTensor> {
     const context = this.#context;
     const lane = context.lanes[asked ?? this.#turn] as Lane;
     const problem =
-      context.replaying > 0
+      context.enqueuing !== undefined
         ? "replays are still being enqueued; await their ready() first"
         : lane.current?.unfinished;
     if (problem !== undefined) {

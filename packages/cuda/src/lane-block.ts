@@ -31,6 +31,8 @@ const LONG = {
   combineStream: 40,
   expertOutput: 41,
   output: 42,
+  dispatchCapture: 43,
+  combineCapture: 44,
 } as const;
 
 const BLOCK_BYTES = 512;
@@ -44,6 +46,12 @@ export interface Mapping {
   readonly slotsBy?: number;
 }
 
+/** Where a phase goes to: a stream, and the capture that this is part of. */
+export interface Place {
+  readonly stream: bigint;
+  readonly capture: { readonly id: bigint } | undefined;
+}
+
 /** The arguments of a lane's phases, where the addon reads them: one call per phase, and no object on the way. */
 export class LaneBlock {
   readonly memory = new ArrayBuffer(BLOCK_BYTES);
@@ -52,10 +60,12 @@ export class LaneBlock {
   /** What stands in the block, and passed all checks: the next checks hand it back where they find the same. */
   #dispatch: CheckedDispatch<CudaTensor> | undefined;
   #dispatchStream = 0n;
+  #dispatchCapture: Place["capture"];
   #recvOffsets: readonly bigint[] | undefined;
   #combine: CheckedCombine<CudaTensor> | undefined;
   #output: CheckedTensor<CudaTensor> | undefined;
   #combineStream = 0n;
+  #combineCapture: Place["capture"];
 
   /** The last dispatch's arguments. */
   get dispatch(): CheckedDispatch<CudaTensor> | undefined {
@@ -67,19 +77,27 @@ export class LaneBlock {
     return this.#combine;
   }
 
+  /** Where the last combine's sums went. */
+  get output(): CheckedTensor<CudaTensor> | undefined {
+    return this.#output;
+  }
+
   setMapping({ kind = 0, tokensPerTile = 0, splits = 0, blocks = 0, slotsBy = 0 }: Mapping): void {
     const mapping = [kind, tokensPerTile, splits, blocks, slotsBy];
     this.#words.set(mapping, WORD.dispatchMapping);
     this.#words.set(mapping, WORD.combineMapping);
   }
 
-  setDispatch(checked: CheckedDispatch<CudaTensor>, stream: bigint): void {
-    if (checked === this.#dispatch && stream === this.#dispatchStream) return;
+  setDispatch(checked: CheckedDispatch<CudaTensor>, { stream, capture }: Place): void {
+    if (checked === this.#dispatch && stream === this.#dispatchStream && capture === this.#dispatchCapture) {
+      return;
+    }
     const words = this.#words;
     const longs = this.#longs;
     const { payloads, rowBytes } = checked;
     this.#dispatch = checked;
     this.#dispatchStream = stream;
+    this.#dispatchCapture = capture;
     this.#recvOffsets = undefined;
     words[WORD.numLocalTokens] = checked.numLocalTokens;
     words[WORD.maxTokens] = checked.maxTokens;
@@ -88,6 +106,7 @@ export class LaneBlock {
     words[WORD.invalidExpertId] = checked.invalidTokenExpertId;
     words[WORD.statsLength] = checked.statsLength;
     longs[LONG.dispatchStream] = stream;
+    longs[LONG.dispatchCapture] = capture?.id ?? 0n;
     longs[LONG.tokenCount] = checked.tokenCount?.data ?? 0n;
     longs[LONG.expertIds] = checked.tokenSelectedExperts.data;
     longs[LONG.stats] = checked.expertStats?.data ?? 0n;
@@ -106,17 +125,24 @@ export class LaneBlock {
     return offsets;
   }
 
-  setCombine(checked: CheckedCombine<CudaTensor>, output: CheckedTensor<CudaTensor>, stream: bigint): void {
-    if (checked === this.#combine && output === this.#output && stream === this.#combineStream) return;
+  setCombine(
+    checked: CheckedCombine<CudaTensor>,
+    output: CheckedTensor<CudaTensor>,
+    { stream, capture }: Place,
+  ): void {
+    const isSame = checked === this.#combine && output === this.#output;
+    if (isSame && stream === this.#combineStream && capture === this.#combineCapture) return;
     const words = this.#words;
     const longs = this.#longs;
     this.#combine = checked;
     this.#output = output;
     this.#combineStream = stream;
+    this.#combineCapture = capture;
     words[WORD.hiddenSize] = checked.hiddenSize;
     words[WORD.dtype] = DTYPES.indexOf(checked.dtype);
     words[WORD.outDtype] = DTYPES.indexOf(output.dtype);
     longs[LONG.combineStream] = stream;
+    longs[LONG.combineCapture] = capture?.id ?? 0n;
     longs[LONG.expertOutput] = checked.expertOutput.data;
     longs[LONG.output] = output.data;
   }

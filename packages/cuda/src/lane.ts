@@ -1,5 +1,6 @@
 import type { CheckedCombine, CheckedDispatch, CheckedTensor, CudaTensor, LaneLayout } from "@moe-a2a/core";
 import { LaneBlock } from "./lane-block.js";
+import { LaneEvents, type PhaseKind, type ReplayEvent } from "./lane-events.js";
 import { type MemoryRange, rangeOf } from "./memory-range.js";
 import type { PhaseWait } from "./phase.js";
 
@@ -16,13 +17,17 @@ export type Tail = "nothing" | "dispatch" | "combine" | "replay";
 export interface LaneMemory {
   /** Everything that peers and kernels write in this rank's memory, of all lanes. */
   readonly workspace: readonly MemoryRange[];
+  /** What a dispatch of the lane writes and shows. */
+  readonly shown: readonly MemoryRange[];
   readonly combineBuffer: MemoryRange;
   readonly output: bigint;
 }
 
-/** Numbers the phases of a lane in the order of time. */
-function phaseNumber(kind: "dispatch" | "combine", round: number): number {
-  return 2 * round + (kind === "combine" ? 1 : 0);
+/** What the library made for a lane. */
+export interface LaneHandles {
+  readonly stream: bigint;
+  readonly dispatch: readonly bigint[];
+  readonly combine: readonly bigint[];
 }
 
 /** One lane of one rank: its stream and events, and the round that it is in. */
@@ -31,8 +36,9 @@ export class Lane {
   readonly at: LaneLayout;
   /** The lane's own stream. */
   readonly stream: bigint;
-  /** Pass with the last dispatch and combine that were enqueued outside of captures. */
-  readonly events: { readonly dispatch: bigint; readonly combine: bigint };
+  readonly events: LaneEvents;
+  readonly workspace: readonly MemoryRange[];
+  readonly shown: readonly MemoryRange[];
   /** Where peers read this rank's results, in its window. */
   readonly combineBuffer: MemoryRange;
   /** Where results go that the caller has no memory for. */
@@ -44,49 +50,28 @@ export class Lane {
   current: RoundInFlight | undefined;
   /** The combine whose output holds the lane's output memory. */
   lastCombine: object | undefined;
-  /** The last rounds that the events stand for. */
-  readonly enqueued: { dispatch: number; combine: number };
   tail: Tail = "nothing";
   /** Whether the tail went to the lane's own stream. */
   tailIsOwn = true;
-  /** Passes with the last replay, where the tail is one. */
-  replayEvent = 0n;
   /** The last combine's expert output and output. */
   #combined: readonly [CheckedTensor<CudaTensor>, CheckedTensor<CudaTensor>] | undefined;
   /** The last dispatch. */
   #dispatched: CheckedDispatch<CudaTensor> | undefined;
-  readonly #workspace: readonly MemoryRange[];
   /** The output memory, as the last combine without the caller's took it. */
   #ownOutput: CheckedTensor<CudaTensor> | undefined;
   /** Phases that somebody waits for. */
   readonly waiting: Set<PhaseWait> = new Set();
 
-  constructor(
-    index: 0 | 1,
-    at: LaneLayout,
-    handles: { readonly stream: bigint; readonly dispatch: bigint; readonly combine: bigint },
-    firstRound: number,
-    memory: LaneMemory,
-  ) {
+  constructor(index: 0 | 1, at: LaneLayout, handles: LaneHandles, firstRound: number, memory: LaneMemory) {
     this.index = index;
     this.at = at;
     this.stream = handles.stream;
-    this.events = handles;
+    this.events = new LaneEvents(handles.dispatch, handles.combine);
     this.nextRound = firstRound;
-    this.#workspace = memory.workspace;
+    this.workspace = memory.workspace;
+    this.shown = memory.shown;
     this.combineBuffer = memory.combineBuffer;
     this.output = memory.output;
-    this.enqueued = { dispatch: firstRound - 1, combine: firstRound - 1 };
-  }
-
-  /** The event that passes first of those that come with or after a phase: later phases take over its own. */
-  eventAfter(kind: "dispatch" | "combine", round: number): bigint {
-    const wanted = phaseNumber(kind, round);
-    const dispatch = phaseNumber("dispatch", this.enqueued.dispatch);
-    const combine = phaseNumber("combine", this.enqueued.combine);
-    if (dispatch < wanted) return this.events.combine;
-    if (combine < wanted) return this.events.dispatch;
-    return dispatch < combine ? this.events.dispatch : this.events.combine;
   }
 
   /** What the last combine writes for the caller. */
@@ -108,7 +93,7 @@ export class Lane {
 
   /** What the last dispatch reads and writes, and whatever else is in the workspace. */
   dispatchMemory(): readonly MemoryRange[] {
-    return [...this.dispatchInputs(), ...this.#workspace];
+    return [...this.dispatchInputs(), ...this.workspace];
   }
 
   /** The output memory for `rows` results of a combine; the same object where the last one had this form. */
@@ -126,31 +111,47 @@ export class Lane {
     stream: bigint,
   ): void {
     this.#combined = [expertOutput, output];
-    this.enqueued.combine = round;
-    this.tail = "combine";
-    this.#noteEnqueued(stream);
+    this.#noteEnqueued("combine", round, stream);
   }
 
   noteDispatch(checked: CheckedDispatch<CudaTensor>, round: number, stream: bigint): void {
     this.#dispatched = checked;
-    this.enqueued.dispatch = round;
-    this.tail = "dispatch";
-    this.#noteEnqueued(stream);
+    this.#noteEnqueued("dispatch", round, stream);
+  }
+
+  /** Takes the numbers of `rounds` rounds of a replay, which is about to be enqueued. */
+  takeReplay(rounds: number): void {
+    this.nextRound += rounds;
+    this.current = undefined;
+    this.lastCombine = undefined;
+    this.tail = "replay";
+  }
+
+  /** Notes that a replay up to `round` was enqueued. */
+  noteReplay(event: ReplayEvent, round: number): void {
+    const former = this.events.noteReplay(event, round);
+    if (!former) return;
+    this.#retarget(former.event);
+    former.letGo();
   }
 
   /** Notes that a phase was enqueued on `stream`, outside of a capture. */
-  #noteEnqueued(stream: bigint): void {
+  #noteEnqueued(kind: PhaseKind, round: number, stream: bigint): void {
+    this.tail = kind;
     this.tailIsOwn = stream === this.stream;
-    // Who waits for the event that was just recorded anew had better wait for another one.
-    if (this.waiting.size > 0) for (const phase of this.waiting) phase.retarget();
+    this.#retarget(this.events.notePhase(kind, round));
+  }
+
+  /** Whoever waits for an event that stands for a later phase now had better wait for another one. */
+  #retarget(event: bigint): void {
+    if (this.waiting.size > 0) for (const phase of this.waiting) phase.retarget(event);
   }
 
   /** Starts anew after a reset. */
   restart(nextRound: number): void {
     this.nextRound = nextRound;
     this.current = undefined;
-    this.enqueued.dispatch = nextRound - 1;
-    this.enqueued.combine = nextRound - 1;
     this.tail = "nothing";
+    this.events.forgetReplays();
   }
 }

@@ -5,7 +5,7 @@ import type { Native } from "./native.js";
 export type UnavailableStatus = Extract<BackendStatus, { readonly available: false }>;
 
 /** The version of the C interface that this code was written for. */
-const INTERFACE_VERSION = 2;
+const INTERFACE_VERSION = 3;
 
 const PACKAGE = "@moe-a2a/cuda";
 

@@ -10,6 +10,7 @@ export function rangeOf({ dtype, shape, data }: CheckedTensor<CudaTensor>): Memo
   return { start: data, end: data + BigInt(byteLengthOf(dtype, shape)) };
 }
 
+/** Nothing overlaps with no bytes. */
 export function overlaps(a: MemoryRange, b: MemoryRange): boolean {
-  return a.start < b.end && a.end > b.start;
+  return a.start < b.end && a.end > b.start && a.start < a.end && b.start < b.end;
 }

@@ -83,7 +83,7 @@ export interface Native {
   /** Offsets in the order of `struct moe_a2a_layout`, lanes last. Needs no GPU. */
   plan(config: Int32Array): Float64Array;
   chooseMapping(phase: number, tokens: number, rowBytes: number, maxBlocks: number): Int32Array;
-  lastError(): Error;
+  lastError(): NativeError;
 
   /** Options in the order of `struct moe_a2a_rank_options`; `shareable`, the last, may be left out. */
   makeRank(config: Int32Array, options: Uint32Array, key: string): number;
@@ -179,6 +179,8 @@ export interface Native {
   isCapturing(device: number, stream: bigint): boolean;
   takeEvent(device: number): bigint;
   giveEvent(device: number, event: bigint): void;
+  /** Events, captures and graphs of this thread that were not given back, ended or destroyed. */
+  heldHandles(): number;
   recordEvent(device: number, event: bigint, stream: bigint): void;
   /** An event that keeps the time, of the process's pool; `recordEvent()` records it. */
   createTimer(device: number): bigint;
@@ -194,7 +196,8 @@ export interface Native {
   /** Blocks the thread for at most so many microseconds; whether the event has passed. */
   pollEvent(device: number, event: bigint, microseconds: number): boolean;
 
-  beginCapture(device: number, stream: bigint): void;
+  /** @returns what names the capture */
+  beginCapture(device: number, stream: bigint): bigint;
   endCapture(device: number, stream: bigint): bigint;
   launchGraph(device: number, graph: bigint, stream: bigint, times: number): void;
   launchGraphSlowly(device: number, graph: bigint, stream: bigint, times: number): Token;
@@ -210,13 +213,14 @@ export interface ShareError extends Error {
 
 /** Numbers of the C header that TypeScript has to know. */
 export const TEXT_BYTES = 768;
+export const INVALID = -1;
 export const OUT_OF_MEMORY = -3;
 export const ELSEWHERE = -1;
 /** `shareable` of a rank's options: by descriptor where the GPU allows it, by fabric handle where the machine does. */
 export const SHAREABLE = { no: 0, yes: 1, fabric: 2, ipc: 3 } as const;
 export const PHASES = { dispatch: 0, combine: 1 } as const;
 
-interface NativeError extends Error {
+export interface NativeError extends Error {
   readonly result?: number;
   readonly cudaError?: number;
   readonly cudaName?: string;

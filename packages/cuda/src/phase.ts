@@ -1,4 +1,5 @@
 import { checkSignal, type DispatchReport, type MoeA2AError, type ReadyOptions } from "@moe-a2a/core";
+import { unlessAborted } from "./abandon.js";
 import type { CudaContext, Epoch } from "./context.js";
 import type { Lane } from "./lane.js";
 import { cudaError, PHASES } from "./native.js";
@@ -20,6 +21,8 @@ export class PhaseWait {
   #settled: Promise<void> | undefined;
   #resolve: (() => void) | undefined;
   #token = 0;
+  /** What is waited for. */
+  #event = 0n;
 
   constructor(context: CudaContext, lane: Lane, kind: "dispatch" | "combine", round: number) {
     this.#context = context;
@@ -35,20 +38,7 @@ export class PhaseWait {
     if (signal?.aborted) throw signal.reason;
     this.#look();
     if (this.outcome === "pending") {
-      const settled = this.#wait();
-      if (!signal) await settled;
-      else {
-        let abandon: (() => void) | undefined;
-        const abandoned = new Promise<never>((_, reject) => {
-          abandon = () => reject(signal.reason);
-          signal.addEventListener("abort", abandon, { once: true });
-        });
-        try {
-          await Promise.race([settled, abandoned]);
-        } finally {
-          signal.removeEventListener("abort", abandon!);
-        }
-      }
+      await unlessAborted(this.#wait(), signal);
     }
     this.#throwFailure();
   }
@@ -59,7 +49,7 @@ export class PhaseWait {
     this.#look();
     while (this.outcome === "pending") {
       context.markDepartures();
-      const event = this.#lane.eventAfter(this.#kind, this.#round);
+      const event = this.#lane.events.after(this.#kind, this.#round);
       const passed = context.call(call, (native) => native.pollEvent(context.device.id, event, POLL_US));
       if (passed) this.#decide();
     }
@@ -73,9 +63,9 @@ export class PhaseWait {
     if (this.#token !== 0) this.#context.native.cancel(this.#token);
   }
 
-  /** Waits for another event, where the one waited for has come to stand for a later phase. */
-  retarget(): void {
-    if (this.outcome === "pending") this.#await();
+  /** Waits for another event, where it waits for the one that has come to stand for a later phase. */
+  retarget(taken: bigint): void {
+    if (this.outcome === "pending" && this.#event === taken) this.#await();
   }
 
   /** Whether the round was given up before anybody asked. */
@@ -102,7 +92,8 @@ export class PhaseWait {
     const former = this.#token;
     try {
       context.markDepartures();
-      const token = context.native.waitFor(context.device.id, this.#lane.eventAfter(this.#kind, this.#round));
+      this.#event = this.#lane.events.after(this.#kind, this.#round);
+      const token = context.native.waitFor(context.device.id, this.#event);
       this.#token = token;
       context.tokens.end(token).then(
         () => token === this.#token && this.#decide(),

@@ -1,6 +1,5 @@
 import {
   type CheckedCombine,
-  type CheckedTensor,
   type Combine,
   type CombineDType,
   type CpuTensor,
@@ -8,6 +7,7 @@ import {
   type MoeA2AError,
   misplacedExpertOutputError,
   misplacedOutError,
+  ownOutputError,
   type ReadyOptions,
   sharedOutError,
 } from "@moe-a2a/core";
@@ -100,7 +100,7 @@ export class JsCombine implements Combine<CpuTensor> {
     out: CpuTensor | undefined,
   ): JsCombine {
     const { context, lane, round } = dispatch;
-    checkOverlap(context, lane, checked);
+    checkPlaced(context, lane, dispatch.checked.numLocalTokens, checked);
     const phase = new CombinePhase(dispatch, checked);
     const started = new JsCombine(phase, out);
     lane.combinedRound = round;
@@ -163,39 +163,28 @@ export class JsCombine implements Combine<CpuTensor> {
   }
 }
 
-/** @throws ERR_MOE_A2A_ARGUMENT where a tensor lies across the memory that peers read the results from, or across the other */
-function checkOverlap(
-  context: RankContext,
-  lane: Lane,
-  { expertOutput, out }: CheckedCombine<CpuTensor>,
+/**
+ * @throws ERR_MOE_A2A_ARGUMENT where expert output lies across the memory that peers read the results from, where `out` lies
+ * in memory of the plan, and where one lies across the other
+ */
+function checkPlaced(
+  { own, privateMemory, combineBytes, rank }: RankContext,
+  { at, outputOffset }: Lane,
+  rows: number,
+  { expertOutput: { data: given }, out, rowBytes }: CheckedCombine<CpuTensor>,
 ): void {
-  if (overlaps(context, lane, expertOutput) && expertOutput.data.byteOffset !== lane.at.combine) {
-    throw misplacedExpertOutputError(context.rank);
+  // Asking for a typed array's buffer takes longer than all else here, and no bytes lie nowhere.
+  const buffer = given.length > 0 ? given.buffer : undefined;
+  const isAcross = (start: number, bytes: number) =>
+    given.byteOffset < start + bytes && given.byteOffset + given.byteLength > start;
+  if (buffer === own.memory && given.byteOffset !== at.combine && isAcross(at.combine, combineBytes)) {
+    throw misplacedExpertOutputError(rank);
   }
-  if (out && context.lanes.some((other) => overlaps(context, other, out))) {
-    throw misplacedOutError(context.rank);
+  if (!out) {
+    if (buffer === privateMemory && isAcross(outputOffset, rows * rowBytes)) throw ownOutputError(rank);
+  } else if (out.data.length > 0) {
+    const { buffer: target, byteOffset, byteLength } = out.data;
+    if (target === own.memory || target === privateMemory) throw misplacedOutError(rank);
+    if (target === buffer && isAcross(byteOffset, byteLength)) throw sharedOutError(rank);
   }
-  if (out && shareMemory(out, expertOutput)) throw sharedOutError(context.rank);
-}
-
-function shareMemory({ data: a }: CheckedTensor<CpuTensor>, { data: b }: CheckedTensor<CpuTensor>): boolean {
-  return (
-    a.buffer === b.buffer &&
-    a.byteOffset < b.byteOffset + b.byteLength &&
-    b.byteOffset < a.byteOffset + a.byteLength
-  );
-}
-
-function overlaps(
-  { own, combineBytes }: RankContext,
-  { at }: Lane,
-  { data }: CheckedTensor<CpuTensor>,
-): boolean {
-  return (
-    // Asking for a typed array's buffer takes longer than all else here, and no bytes lie nowhere.
-    data.length > 0 &&
-    data.buffer === own.memory &&
-    data.byteOffset < at.combine + combineBytes &&
-    data.byteOffset + data.byteLength > at.combine
-  );
 }

@@ -31,6 +31,7 @@ struct Work {
 struct Stream {
   int device = 0;
   bool isCapturing = false;
+  unsigned long long capture = 0;  // the last one's number
   std::deque<std::unique_ptr<Work>> works;
   std::vector<std::function<std::unique_ptr<Work>()>> captured;
 };

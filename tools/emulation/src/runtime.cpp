@@ -209,14 +209,18 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   const uint64_t asked = eventOf(event)->asked;
   return act(stream, [=] { return eventOf(event)->passed >= asked; });
 }
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus *status) {
+cudaError_t cudaStreamGetCaptureInfo(cudaStream_t stream, cudaStreamCaptureStatus *status, unsigned long long *id,
+                                     cudaGraph_t *, const cudaGraphNode_t **, const cudaGraphEdgeData **, size_t *) {
   const HostCall call;
   *status = streamOf(stream)->isCapturing ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+  *id = streamOf(stream)->capture;
   return done();
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   const HostCall call;
+  static unsigned long long captures = 0;
   streamOf(stream)->isCapturing = true;
+  streamOf(stream)->capture = captures++;
   streamOf(stream)->captured.clear();
   return done();
 }

@@ -115,15 +115,22 @@ export function misplacedExpertOutputError(rank: number): MoeA2AError<"ERR_MOE_A
   );
 }
 
-/** An output in the memory that peers read the results from. */
+/** An output in memory of the plan, which peers read or later rounds write. */
 export function misplacedOutError(rank: number): MoeA2AError<"ERR_MOE_A2A_ARGUMENT"> {
-  return argumentError(rank, "out", "lies inside a combine buffer, which peers read; pass other memory");
+  const why = "lies in this instance's own memory, which peers use and later rounds write again";
+  return argumentError(rank, "out", `${why}; pass other memory, or none`);
 }
 
 /** An output whose memory is gone when the sums could be stored. */
 export function goneOutError(rank: number): MoeA2AError<"ERR_MOE_A2A_ARGUMENT"> {
   const why = "was transferred away or made shorter after combine(); keep it until ready() resolves";
   return argumentError(rank, "out", why);
+}
+
+/** An expert output in the memory of the plan that this combine's own output goes to. */
+export function ownOutputError(rank: number): MoeA2AError<"ERR_MOE_A2A_ARGUMENT"> {
+  const why = "lies in the output of the lane's last combine, which this one writes again";
+  return argumentError(rank, "expertOutput", `${why}; pass a copy, or an 'out' for the sums`);
 }
 
 /** An output in the memory of the expert output, which is still read when the first sums are stored. */

@@ -39,6 +39,28 @@ describe.skipIf(noGpu)(`device tensors${why}`, () => {
     await closeAll(a2as);
   });
 
+  it("are written and read while the rank resets", async () => {
+    const a2as = await createLocal(2);
+    const [a2a] = a2as as [(typeof a2as)[0]];
+    const small = await upload(a2a, "float32", [1], [1]);
+    using large = a2a.empty("uint8", [9 << 20]);
+    // A round that the reset gives up: the other rank does not come.
+    await dispatch(a2a, 1, 1);
+    let isOver = false;
+    const resets = Promise.all(a2as.map((each) => each.reset())).then(() => {
+      isOver = true;
+    });
+    const copies: Promise<unknown>[] = [];
+    for (let turn = 0; turn < 100 && !isOver; turn++) {
+      copies.push(a2a.write(small, Float32Array.of(turn)), a2a.read(small));
+      if (turn % 25 === 0) copies.push(a2a.read(large));
+      await sleep(0);
+    }
+    await Promise.all([...copies, resets]);
+    expect([...(await a2a.read(small))]).toEqual([copies.length ? expect.any(Number) : 1]);
+    await closeAll(a2as);
+  });
+
   it("of no elements have no memory", async () => {
     const a2as = await createLocal(1);
     const [a2a] = a2as as [(typeof a2as)[0]];

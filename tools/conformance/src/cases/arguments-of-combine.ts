@@ -113,6 +113,50 @@ const refusedCombines: RankCase = {
   },
 };
 
+/** Peers use the instance's own memory, and later rounds write it again: no sums of the caller's go there. */
+const planned: RankCase = {
+  name: "arguments: the instance's own memory takes no out, and its output no expert output",
+  ranks,
+  config,
+  async run(context) {
+    const { rank } = context;
+    const a2a = await context.create();
+    const refuse = (what: string, argument: string, call: () => unknown) =>
+      throws(what, call, "ERR_MOE_A2A_ARGUMENT", { fields: { argument }, says: [`rank ${rank}`, argument] });
+    const own = [3, 0, 4][rank]!;
+    const first = await context.launch(a2a, context.round(0, round([3, 0, 4])));
+    await first.arrive();
+    const { dispatch } = first;
+    const given = a2a.empty("bfloat16", [ranks, tokens, 8]);
+    // No row lies nowhere.
+    if (own > 0) {
+      for (const memory of [dispatch.recv[0]!, dispatch.combineBuffer(8, "bfloat16")]) {
+        const { dtype, device, data } = memory;
+        const rows = { dtype, device, data, shape: [ranks * tokens, 8] } as unknown as Tensor;
+        refuse("out where rows arrive or leave", "out", () =>
+          dispatch.combine(given, { out: firstRows(rows, own) }),
+        );
+      }
+    }
+    await first.offer();
+    await first.finish();
+    const sums = first.combine!.output;
+    const second = await context.launch(a2a, context.round(1, round([1, 0, 1], { slots: 1 })));
+    await second.arrive();
+    if (own > 0) {
+      const { dtype, device, data } = firstRows(sums, ranks);
+      const results = { dtype, device, data, shape: [ranks, 1, 8] } as unknown as Tensor;
+      refuse("expert output where the sums go", "expertOutput", () => second.dispatch.combine(results));
+      refuse("out in the plan's output", "out", () =>
+        second.dispatch.combine(a2a.empty("bfloat16", [ranks, 1, 8]), { out: firstRows(sums, 1) }),
+      );
+    }
+    await second.offer();
+    await second.finish();
+    await context.play(a2a, context.round(2, round([0, 4, 2])));
+  },
+};
+
 const memory: RankCase = {
   name: "arguments: empty(), write() and read() of what does not fit",
   ranks,
@@ -152,4 +196,4 @@ const exact: RankCase = {
   },
 };
 
-export const badOutputs: readonly RankCase[] = [refusedCombines, memory, exact];
+export const badOutputs: readonly RankCase[] = [refusedCombines, planned, memory, exact];
