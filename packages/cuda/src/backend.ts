@@ -83,9 +83,11 @@ function tooLarge(
   what: string,
 ): MoeA2AError {
   const { totalBytes } = planWorkspace(config);
+  const largest = largestCapacity(config, bytes);
+  const cure = largest > 0 ? "" : ", so lower the byte limits";
   const problem =
     `the workspace takes ${totalBytes} bytes, and GPU ${device} has ${bytes} ${what}; ` +
-    `the largest value that fits is ${largestCapacity(config, bytes)}`;
+    `the largest value that fits is ${largest}${cure}`;
   return configError("maxTokensPerRank", config.maxTokensPerRank, problem, rank);
 }
 
@@ -131,8 +133,9 @@ function setDelays(
 async function create(
   given: MoeAllToAllConfig,
   group: Group,
-  options: CudaCreateOptions = {},
+  givenOptions?: CudaCreateOptions,
 ): Promise<CudaMoeAllToAll> {
+  const options = givenOptions ?? {};
   const config = checkConfig(given, group?.rank);
   const internals = checkGroup("cuda", group, config);
   const { rank } = group;

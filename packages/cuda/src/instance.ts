@@ -202,7 +202,7 @@ export class CudaMoeAllToAll implements MoeAllToAll<CudaTensor> {
   }): Promise<void> {
     const context = this.#context;
     const ranks = checkActiveRanks(context.checks, options?.activeRanks ?? context.activeRanks);
-    const timeoutMs = checkTimeoutMs(options?.timeoutMs, "timeoutMs", context.config.timeoutMs);
+    const timeoutMs = checkTimeoutMs(options?.timeoutMs, "timeoutMs", context.config.timeoutMs, context.rank);
     context.checkResettable();
     context.checkNotCapturing("reset()");
     context.peers.meetings.checkPresent(ranks);

@@ -88,8 +88,9 @@ function allocate(
 async function create(
   given: MoeAllToAllConfig,
   group: Group,
-  options: JsCreateOptions = {},
+  givenOptions?: JsCreateOptions,
 ): Promise<MoeAllToAll<CpuTensor>> {
+  const options = givenOptions ?? {};
   const config = checkConfig(given, group?.rank);
   const internals = checkGroup("js", group, config);
   const workspace = { sharedMemory: internals.kind !== "processes" };

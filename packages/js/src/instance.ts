@@ -102,7 +102,7 @@ export class JsMoeAllToAll implements MoeAllToAll<CpuTensor> {
   }): Promise<void> {
     const context = this.#context;
     const ranks = checkActiveRanks(context.checks, options?.activeRanks ?? context.activeRanks);
-    const timeoutMs = checkTimeoutMs(options?.timeoutMs, "timeoutMs", context.config.timeoutMs);
+    const timeoutMs = checkTimeoutMs(options?.timeoutMs, "timeoutMs", context.config.timeoutMs, context.rank);
     context.checkResettable();
     context.meetings.checkPresent(ranks);
     context.state = "resetting";

@@ -1,11 +1,24 @@
-import { type CpuTensor, tensor } from "@moe-a2a/core";
+import { type CpuTensor, createLocalGroup, tensor } from "@moe-a2a/core";
 import { describe, expect, it } from "vitest";
+import { jsBackend } from "../src/index.js";
 import { expectNoUnhandledRejections } from "./unhandled.js";
 import { createLocal, dispatchIds, exactRound } from "./world.js";
 
 expectNoUnhandledRejections();
 
 describe("a caller's slips", () => {
+  it("of null are refused, or are as if nothing had been said", async () => {
+    const config = { epSize: 1, numExperts: 1, topK: 1, maxTokensPerRank: 2 };
+    const bytes = { maxDispatchBytesPerToken: 4, maxCombineBytesPerToken: 4 };
+    const a2a = await jsBackend.create({ ...config, ...bytes }, createLocalGroup(1)[0]!, null as never);
+    const refused = expect.objectContaining({ argument: "runtimeMaxTokensPerRank" });
+    expect(() => dispatchIds(a2a, [0], { runtimeMaxTokensPerRank: null as never })).toThrow(refused);
+    const message = expect.stringContaining("rank 0: timeoutMs is null");
+    await expect(a2a.reset({ timeoutMs: null as never })).rejects.toMatchObject({ message });
+    await a2a.reset(null as never);
+    await a2a.close();
+  });
+
   it("in a signal are refused, and leave nothing behind", async () => {
     const { a2as } = await createLocal(2);
     const dispatch = dispatchIds(a2as[0]!, [0]);

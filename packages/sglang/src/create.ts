@@ -42,10 +42,10 @@ export async function createMoeAllToAll<P extends BackendPreference = "auto">(
 export async function createMoeAllToAll(
   config: MoeAllToAllConfig,
   group: Group,
-  options: CreateMoeAllToAllOptions = {},
+  options?: CreateMoeAllToAllOptions,
 ): Promise<MoeAllToAll> {
   const { timeoutMs } = checkConfig(config, group?.rank);
-  const preference = options.backend ?? "auto";
+  const preference = options?.backend ?? "auto";
   checkPreference("createMoeAllToAll()", preference);
   const backend = await agreeOnBackend(group, preference, timeoutMs);
   return await backend.create(config, group);

@@ -62,7 +62,7 @@ function isInteger(value: unknown, low: number, high: number = Number.MAX_SAFE_I
 /** Checks m against the capacity. */
 function checkMaxTokens(context: CheckContext, given: unknown): number {
   const capacity = context.config.maxTokensPerRank;
-  const maxTokens = given ?? capacity;
+  const maxTokens = given === undefined ? capacity : given;
   if (!isInteger(maxTokens, 0, capacity)) throw maxTokensError(context, maxTokens);
   return maxTokens;
 }

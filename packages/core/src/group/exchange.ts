@@ -7,17 +7,19 @@ function argumentError(argument: string, message: string): MoeA2AError<"ERR_MOE_
   return new MoeA2AError("ERR_MOE_A2A_ARGUMENT", message, { argument });
 }
 
-/** Checks a time limit in milliseconds. */
+/** Checks a time limit in milliseconds, of a call on `rank`, where there is one. */
 export function checkTimeoutMs(
   timeoutMs: unknown,
   argument: string,
   fallback: number = DEFAULT_TIMEOUT_MS,
+  rank?: number,
 ): number {
   const value = timeoutMs === undefined ? fallback : timeoutMs;
   if (!Number.isInteger(value) || (value as number) < 1 || (value as number) > LIMITS.timeoutMs) {
     throw argumentError(
       argument,
-      `${argument} is ${describe(timeoutMs)}; it must be an integer from 1 to ${LIMITS.timeoutMs}`,
+      `${rank === undefined ? "" : `rank ${rank}: `}${argument} is ${describe(timeoutMs)}; ` +
+        `it must be an integer from 1 to ${LIMITS.timeoutMs}`,
     );
   }
   return value as number;
