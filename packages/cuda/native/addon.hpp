@@ -32,6 +32,8 @@ class Addon : public Napi::Addon<Addon> {
     uint64_t bytes;
     void *staged;
     uint64_t event;
+    // Of the rank's copy queues; 0 where it waits for nothing.
+    uint64_t queue;
   };
 
   static void OnEnvironmentEnds(void *self);

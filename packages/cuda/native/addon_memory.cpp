@@ -46,15 +46,16 @@ uint32_t Addon::Enqueue(const Napi::CallbackInfo &info, bool toDevice, Copy &cop
   copy.device = rank.options.device;
   check(info.Env(), StagingPool::instance().take(copy.bytes, &copy.staged));
   if (source != nullptr) std::memcpy(copy.staged, source, copy.bytes);
-  const int32_t result =
-      rank.copy(toDevice, address, copy.staged, copy.bytes, eventHandles, events, streamHandles, streams, &copy.event);
+  const Rank::After after{eventHandles, events, streamHandles, streams};
+  const int32_t result = rank.copy(toDevice, address, copy.staged, copy.bytes, after, &copy.event, &copy.queue);
   if (result < 0) {
     const moe_a2a_error error = lastError(result);
     StagingPool::instance().give(copy.bytes, copy.staged);
     throw toException(info.Env(), error);
   }
   const Copy made = copy;
-  return waiter_.waitFor(copy.device, copy.event, [made, toDevice] {
+  return waiter_.waitFor(copy.device, copy.event, [made, toDevice, queues = rank.copyQueues] {
+    if (made.queue) queues->leave(made.device, made.queue);
     EventPool::instance().give(made.device, made.event);
     if (toDevice) StagingPool::instance().give(made.bytes, made.staged);
   });

@@ -150,6 +150,36 @@ int32_t CopyStreams::of(int32_t device, uint64_t *stream) {
   return MOE_A2A_OK;
 }
 
+int32_t CopyStreams::reserve(int32_t device) {
+  constexpr size_t kReserved = 4;
+  const std::lock_guard lock(mutex_);
+  auto &idle = idle_[device];
+  while (idle.size() < kReserved) {
+    uint64_t stream;
+    if (const int32_t result = moe_a2a_stream_create(device, &stream); result < 0) return result;
+    idle.push_back(stream);
+  }
+  return MOE_A2A_OK;
+}
+
+int32_t CopyStreams::take(int32_t device, uint64_t *stream) {
+  {
+    const std::lock_guard lock(mutex_);
+    auto &idle = idle_[device];
+    if (!idle.empty()) {
+      *stream = idle.back();
+      idle.pop_back();
+      return MOE_A2A_OK;
+    }
+  }
+  return moe_a2a_stream_create(device, stream);
+}
+
+void CopyStreams::give(int32_t device, uint64_t stream) {
+  const std::lock_guard lock(mutex_);
+  idle_[device].push_back(stream);
+}
+
 // Small blocks come many at a time. Called with the lock held.
 int32_t StagingPool::grow(int kind) {
   constexpr int kSmallAtOnce = 32;

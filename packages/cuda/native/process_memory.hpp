@@ -63,15 +63,21 @@ class DevicePool {
   std::map<std::pair<int32_t, uint64_t>, std::deque<Block>> idle_;
 };
 
-// One stream per device, for copies that wait for nothing: shared by all ranks, since hardware queues are few.
+// Streams for copies: one per device for those that wait for nothing, shared by all ranks, since hardware queues are
+// few; and idle ones for those that wait.
 class CopyStreams {
  public:
   static CopyStreams &instance();
   int32_t of(int32_t device, uint64_t *stream);
+  // Makes sure that there are some idle ones: making one may take long once kernels wait.
+  int32_t reserve(int32_t device);
+  int32_t take(int32_t device, uint64_t *stream);
+  void give(int32_t device, uint64_t stream);
 
  private:
   std::mutex mutex_;
   std::map<int32_t, uint64_t> streams_;
+  std::map<int32_t, std::vector<uint64_t>> idle_;
 };
 
 // Pinned host memory in two sizes, through which tensors are copied.

@@ -31,7 +31,8 @@ int32_t Rank::open() {
   // Lanes are independent, so the second one gets a stream of its own.
   if (config.rounds_in_flight > 1) TRY(moe_a2a_stream_create(options.device, &laneStreams_[1]));
   TRY(CopyStreams::instance().of(options.device, &sharedCopyStream_));
-  return moe_a2a_stream_create(options.device, &copyStream_);
+  TRY(CopyStreams::instance().reserve(options.device));
+  return moe_a2a_stream_create(options.device, &releaseStream_);
 }
 
 int32_t Rank::connect(const uint64_t *windows, const int32_t *devices) {
@@ -51,7 +52,8 @@ int32_t Rank::close(bool announce) {
     if (announce) lines.sayGoodbye();
     note(moe_a2a_drain(handle_));
     if (sharedCopyStream_) note(moe_a2a_stream_synchronize(device, sharedCopyStream_));
-    for (const uint64_t stream : {laneStreams_[1], copyStream_}) {
+    for (const uint64_t stream : copyQueues->streams()) note(moe_a2a_stream_synchronize(device, stream));
+    for (const uint64_t stream : {laneStreams_[1], releaseStream_}) {
       if (stream == 0) continue;
       note(moe_a2a_stream_synchronize(device, stream));
       note(moe_a2a_stream_destroy(device, stream));
@@ -120,34 +122,45 @@ int32_t Rank::combine(int lane) {
   return moe_a2a_combine(handle_, &args);
 }
 
-int32_t Rank::copy(bool toDevice, uint64_t address, void *staged, uint64_t bytes, const uint64_t *events,
-                   size_t eventCount, const uint64_t *streams, size_t streamCount, uint64_t *passed) {
+int32_t Rank::copy(bool toDevice, uint64_t address, void *staged, uint64_t bytes, const After &after, uint64_t *passed,
+                   uint64_t *queue) {
   const int32_t device = options.device;
-  // What waits for nothing must not stand behind what does.
-  uint64_t stream = streamCount > 0 ? copyStream_ : sharedCopyStream_;
-  for (size_t i = 0; i < eventCount; i++) {
-    const int32_t state = moe_a2a_event_query(device, events[i]);
+  std::vector<uint64_t> pending;
+  for (size_t i = 0; i < after.eventCount; i++) {
+    const int32_t state = moe_a2a_event_query(device, after.events[i]);
     if (state < 0) return state;
-    if (state != MOE_A2A_PENDING) continue;
-    stream = copyStream_;
-    TRY(moe_a2a_event_wait(device, events[i], stream));
+    if (state == MOE_A2A_PENDING) pending.push_back(after.events[i]);
   }
-  uint64_t event;
-  TRY(EventPool::instance().take(device, &event));
-  const auto enqueue = [&]() -> int32_t {
-    for (size_t i = 0; i < streamCount; i++) {
-      // A wait is for what the event stands for at that moment, so that one event does for all.
-      TRY(moe_a2a_event_record(device, event, streams[i]));
-      TRY(moe_a2a_event_wait(device, event, stream));
-    }
-    const auto host = reinterpret_cast<uint64_t>(staged);
-    TRY(moe_a2a_copy(device, toDevice ? address : host, toDevice ? host : address, bytes, stream));
-    return moe_a2a_event_record(device, event, stream);
-  };
-  const int32_t result = enqueue();
-  if (result < 0) EventPool::instance().give(device, event);
-  else *passed = event;
+  const After still{pending.data(), pending.size(), after.streams, after.streamCount};
+  std::vector<uint64_t> all = pending;
+  all.insert(all.end(), after.streams, after.streams + after.streamCount);
+  // What waits for nothing must not stand behind what does.
+  *queue = 0;
+  if (!all.empty()) TRY(copyQueues->join(device, std::move(all), queue));
+  uint64_t event = 0;
+  const auto host = reinterpret_cast<uint64_t>(staged);
+  int32_t result = EventPool::instance().take(device, &event);
+  if (result >= 0) {
+    result = enqueueCopy(toDevice ? address : host, toDevice ? host : address, bytes, still, event,
+                         *queue ? *queue : sharedCopyStream_);
+    if (result < 0) EventPool::instance().give(device, event);
+  }
+  if (result < 0 && *queue) copyQueues->leave(device, *queue);
+  *passed = event;
   return result;
+}
+
+int32_t Rank::enqueueCopy(uint64_t target, uint64_t source, uint64_t bytes, const After &after, uint64_t event,
+                          uint64_t stream) {
+  const int32_t device = options.device;
+  for (size_t i = 0; i < after.eventCount; i++) TRY(moe_a2a_event_wait(device, after.events[i], stream));
+  for (size_t i = 0; i < after.streamCount; i++) {
+    // A wait is for what the event stands for at that moment, so that one event does for all.
+    TRY(moe_a2a_event_record(device, event, after.streams[i]));
+    TRY(moe_a2a_event_wait(device, event, stream));
+  }
+  TRY(moe_a2a_copy(device, target, source, bytes, stream));
+  return moe_a2a_event_record(device, event, stream);
 }
 
 int32_t Rank::noteReplay(uint64_t stream) {
@@ -162,23 +175,25 @@ int32_t Rank::recordOn(uint64_t stream, std::vector<uint64_t> &events) {
   return moe_a2a_event_record(options.device, event, stream);
 }
 
-// Events that pass with all phases and copies, and with whatever the lanes' own streams hold.
-int32_t Rank::recordAll(std::vector<uint64_t> &events) {
+// An event that passes with the phases and graphs on streams of the caller's.
+int32_t Rank::recordForeign(std::vector<uint64_t> &events) {
+  uint64_t passed;
   for (int lane = 0; lane < config.rounds_in_flight; lane++) {
-    TRY(recordOn(laneStreams_[lane], events));
-    if (!usedForeignStreams_) continue;
     for (const int phase : {MOE_A2A_DISPATCH, MOE_A2A_COMBINE}) {
-      uint64_t passed;
       TRY(moe_a2a_phase_event(handle_, lane, phase, &passed));
-      TRY(moe_a2a_event_wait(options.device, passed, copyStream_));
+      TRY(moe_a2a_event_wait(options.device, passed, releaseStream_));
     }
   }
-  if (usedForeignStreams_) {
-    uint64_t passed;
-    TRY(moe_a2a_replay_event(handle_, &passed));
-    TRY(moe_a2a_event_wait(options.device, passed, copyStream_));
-  }
-  TRY(recordOn(copyStream_, events));
+  TRY(moe_a2a_replay_event(handle_, &passed));
+  TRY(moe_a2a_event_wait(options.device, passed, releaseStream_));
+  return recordOn(releaseStream_, events);
+}
+
+// Events that pass with all phases and copies, and with whatever the lanes' own streams hold.
+int32_t Rank::recordAll(std::vector<uint64_t> &events) {
+  for (int lane = 0; lane < config.rounds_in_flight; lane++) TRY(recordOn(laneStreams_[lane], events));
+  if (usedForeignStreams_) TRY(recordForeign(events));
+  for (const uint64_t stream : copyQueues->streams()) TRY(recordOn(stream, events));
   return recordOn(sharedCopyStream_, events);
 }
 

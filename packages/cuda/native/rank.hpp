@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "copy_queues.hpp"
 #include "fd_exchange.hpp"
 #include "moe_a2a.h"
 #include "waiter.hpp"
@@ -74,10 +75,17 @@ class Rank {
   int32_t dispatch(int lane);
   int32_t combine(int lane);
 
-  // Copies `bytes` between pinned host memory and device memory, after the given events and what the given streams hold
-  // now. `*passed` is a new event of the pool.
-  int32_t copy(bool toDevice, uint64_t address, void *staged, uint64_t bytes, const uint64_t *events, size_t eventCount,
-               const uint64_t *streams, size_t streamCount, uint64_t *passed);
+  // What a copy comes after: events, and what streams hold now.
+  struct After {
+    const uint64_t *events;
+    size_t eventCount;
+    const uint64_t *streams;
+    size_t streamCount;
+  };
+  // Copies `bytes` between pinned host memory and device memory. `*passed` is a new event of the pool, `*queue` the
+  // stream that `copyQueues` has to be told of once it has passed, or 0.
+  int32_t copy(bool toDevice, uint64_t address, void *staged, uint64_t bytes, const After &after, uint64_t *passed,
+               uint64_t *queue);
   // A graph with phases of this rank was launched.
   int32_t noteReplay(uint64_t stream);
   // Gives a tensor's memory back once what is enqueued now has passed.
@@ -98,11 +106,16 @@ class Rank {
   std::vector<uint64_t> deferred;
   // Whether a thread of its own works on this rank.
   std::atomic<bool> busy{false};
+  // Copies may outlive the rank.
+  const std::shared_ptr<CopyQueues> copyQueues = std::make_shared<CopyQueues>();
   uint8_t *blocks[MOE_A2A_MAX_LANES] = {};
   Napi::Reference<Napi::ArrayBuffer> blockRefs[MOE_A2A_MAX_LANES];
 
  private:
+  int32_t enqueueCopy(uint64_t target, uint64_t source, uint64_t bytes, const After &after, uint64_t event,
+                      uint64_t stream);
   int32_t recordOn(uint64_t stream, std::vector<uint64_t> &events);
+  int32_t recordForeign(std::vector<uint64_t> &events);
   int32_t recordAll(std::vector<uint64_t> &events);
   TaskResult importWindows(const std::vector<Gift> &gifts);
   void releaseImported();
@@ -113,8 +126,8 @@ class Rank {
   // Whether phases or graphs went to streams of the caller's.
   bool usedForeignStreams_ = false;
   uint64_t laneStreams_[MOE_A2A_MAX_LANES] = {};
-  // For copies that have to wait.
-  uint64_t copyStream_ = 0;
+  // For memory that goes back after work on streams of the caller's.
+  uint64_t releaseStream_ = 0;
   uint64_t sharedCopyStream_ = 0;
 };
 

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { DTYPES, typedArrayOf } from "@moe-a2a/core";
 import { describe, expect, it } from "vitest";
 import { wrap } from "../../src/index.js";
-import { closeAll, createLocal, dispatch, gpus, native, noGpu, upload, why } from "./world.js";
+import { closeAll, createLocal, dispatch, gpus, native, noGpu, rowsOf, upload, why } from "./world.js";
 
 describe.skipIf(noGpu)(`device tensors${why}`, () => {
   it.each(DTYPES)("of %s are written and read back", async (dtype) => {
@@ -58,6 +58,32 @@ describe.skipIf(noGpu)(`device tensors${why}`, () => {
     }
     await Promise.all([...copies, resets]);
     expect([...(await a2a.read(small))]).toEqual([copies.length ? expect.any(Number) : 1]);
+    await closeAll(a2as);
+  });
+
+  it("are read while another copy waits for a peer that waits for this one", async () => {
+    const a2as = await createLocal(2, { roundsInFlight: 2, timeoutMs: 20_000 });
+    const inputs = await Promise.all(
+      a2as.map(async (a2a) => ({
+        numLocalTokens: 1,
+        tokenSelectedExperts: await upload(a2a, "int32", [1, 1], [0]),
+        payloads: [await upload(a2a, "float32", [1, 4], rowsOf(a2a.epRank, 1))],
+      })),
+    );
+    const [a2a, peer] = a2as as [(typeof a2as)[0], (typeof a2as)[0]];
+    const [mine, theirs] = inputs as [(typeof inputs)[0], (typeof inputs)[0]];
+    const first = a2a.dispatch({ ...mine, lane: 0 });
+    const other = peer.dispatch({ ...theirs, lane: 0 });
+    await Promise.all([first.ready(), other.ready()]);
+    // The peer combines once lane 1 was seen to work.
+    const sums = a2a.read(first.combine(first.recv[0]!).output);
+    const second = a2a.dispatch({ ...mine, lane: 1 });
+    const received = a2a.read(second.recv[0]!);
+    const answer = peer.dispatch({ ...theirs, lane: 1 });
+    await Promise.all([second.ready(), answer.ready()]);
+    expect([...(await received)].slice(0, 4)).toEqual(rowsOf(0, 1));
+    await other.combine(other.recv[0]!).ready();
+    expect([...(await sums)]).toEqual(rowsOf(0, 1));
     await closeAll(a2as);
   });
 
