@@ -48,10 +48,9 @@ function orderAfter(order: Order, lane: Lane, range: MemoryRange, kind: "read" |
     // Earlier phases come before the dispatch.
     order.event(events.last(touches(lane.combineMemory()) ? "combine" : "dispatch"));
   } else if (kind === "write") {
-    // Earlier phases come before the combine of the round before.
-    order.event(events.last(touches(lane.dispatchMemory()) ? "dispatch" : "combine"));
+    order.event(touches(lane.dispatchMemory()) ? events.last("dispatch") : lane.beforeDispatch);
   } else if (touches(lane.combineOutput()) || touches(lane.dispatchInputs())) {
-    order.event(events.last("combine"));
+    order.event(lane.beforeDispatch);
   } else if (lane.tailIsOwn) order.stream(lane.stream);
   else order.event(events.last("dispatch"));
 }

@@ -51,6 +51,8 @@ export class Lane {
   /** The combine whose output holds the lane's output memory. */
   lastCombine: object | undefined;
   tail: Tail = "nothing";
+  /** Passes with whatever was enqueued before the last dispatch: a combine or a replay. */
+  beforeDispatch = 0n;
   /** Whether the tail went to the lane's own stream. */
   tailIsOwn = true;
   /** The last combine's expert output and output. */
@@ -116,6 +118,7 @@ export class Lane {
 
   noteDispatch(checked: CheckedDispatch<CudaTensor>, round: number, stream: bigint): void {
     this.#dispatched = checked;
+    this.beforeDispatch = (this.tail === "replay" && this.events.lastReplay) || this.events.last("combine");
     this.#noteEnqueued("dispatch", round, stream);
   }
 

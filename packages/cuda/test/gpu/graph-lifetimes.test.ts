@@ -53,6 +53,25 @@ describe.skipIf(noGpu)(`graphs, and what is done while they run${why}`, () => {
     await closeAll(a2as);
   });
 
+  it("copies come after replays that a round was enqueued behind", async () => {
+    const a2as = await createLocal(2);
+    const ranks = await captureAll(a2as, 1);
+    const inputs = await Promise.all(
+      a2as.map(async (a2a) => ({
+        numLocalTokens: 1,
+        tokenSelectedExperts: await upload(a2a, "int32", [1, 1], [0]),
+        payloads: [await upload(a2a, "float32", [1, 4], rowsOf(9, 1))],
+      })),
+    );
+    const replays = ranks.map(({ graph }) => graph.replay(50));
+    const rounds = ranks.map(({ a2a }, i) => a2a.dispatch(inputs[i]!));
+    const writes = ranks.map(({ a2a, count }) => a2a.write(count, Int32Array.of(3)));
+    const reports = await Promise.all(replays.map((replay) => replay.ready()));
+    expect(reports.map(([report]) => report!.tokensSent)).toEqual([1, 1]);
+    await Promise.all([...writes, ...rounds.map((round) => round.combine(round.recv[0]!).ready())]);
+    await closeAll(a2as);
+  });
+
   it.each([2, MANY])("tensors that %i replays use go back after them", async (times) => {
     const a2as = await createLocal(2);
     const streams = a2as.map(({ device }) => createStream(device));
