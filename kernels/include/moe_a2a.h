@@ -33,6 +33,8 @@ enum moe_a2a_result {
   /** A CUDA call failed; moe_a2a_last_error() names it. */
   MOE_A2A_CUDA = -2,
   MOE_A2A_OUT_OF_MEMORY = -3,
+  /** A phase or graph was not launched: its stream is captured otherwise than its arguments say. */
+  MOE_A2A_CAPTURED_OTHERWISE = -4,
 };
 
 enum moe_a2a_dtype { MOE_A2A_FLOAT32 = 0, MOE_A2A_FLOAT16 = 1, MOE_A2A_BFLOAT16 = 2 };
@@ -515,7 +517,7 @@ int32_t moe_a2a_capture_begin(int32_t device, uint64_t stream, uint64_t *capture
 int32_t moe_a2a_capture_end(int32_t device, uint64_t stream, uint64_t *graph);
 /** `*capture` names the capture that `stream` is part of; 0 where there is none. */
 int32_t moe_a2a_stream_capturing(int32_t device, uint64_t stream, uint64_t *capture);
-/** Refused where `stream` is captured. */
+/** MOE_A2A_CAPTURED_OTHERWISE where `stream` is captured. */
 int32_t moe_a2a_graph_launch(int32_t device, uint64_t graph, uint64_t stream, int32_t times);
 int32_t moe_a2a_graph_destroy(int32_t device, uint64_t graph);
 

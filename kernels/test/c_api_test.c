@@ -25,24 +25,26 @@ static int capture(moe_a2a_rank *rank, uint64_t stream, uint64_t window, uint64_
 
   dispatch.row_bytes[0] = HIDDEN * 4;
   dispatch.capture = 1;
-  if (moe_a2a_dispatch(rank, &dispatch) != MOE_A2A_INVALID) return failed("a dispatch for no capture");
+  if (moe_a2a_dispatch(rank, &dispatch) != MOE_A2A_CAPTURED_OTHERWISE) return failed("a dispatch for no capture");
   if (moe_a2a_capture_begin(0, stream, &name) || name == 0) return failed("capture_begin");
   if (moe_a2a_stream_capturing(0, stream, &now) || now != name) return failed("stream_capturing");
   dispatch.capture = name + 1;
-  if (moe_a2a_dispatch(rank, &dispatch) != MOE_A2A_INVALID) return failed("a dispatch for another capture");
+  if (moe_a2a_dispatch(rank, &dispatch) != MOE_A2A_CAPTURED_OTHERWISE) return failed("a dispatch for another capture");
   dispatch.capture = 0;
-  if (moe_a2a_dispatch(rank, &dispatch) != MOE_A2A_INVALID) return failed("a dispatch that would not run");
+  if (moe_a2a_dispatch(rank, &dispatch) != MOE_A2A_CAPTURED_OTHERWISE) return failed("a dispatch that would not run");
   dispatch.capture = name;
   if (moe_a2a_dispatch(rank, &dispatch)) return failed("a captured dispatch");
-  if (moe_a2a_combine(rank, &combine) != MOE_A2A_INVALID) return failed("a combine that would not run");
+  if (moe_a2a_combine(rank, &combine) != MOE_A2A_CAPTURED_OTHERWISE) return failed("a combine that would not run");
   combine.capture = name;
   if (moe_a2a_combine(rank, &combine)) return failed("a captured combine");
   if (moe_a2a_capture_end(0, stream, &graph)) return failed("capture_end");
   if (moe_a2a_stream_capturing(0, stream, &now) || now != 0) return failed("the end of a capture");
-  if (moe_a2a_dispatch(rank, &dispatch) != MOE_A2A_INVALID) return failed("a dispatch for a capture that is over");
+  if (moe_a2a_dispatch(rank, &dispatch) != MOE_A2A_CAPTURED_OTHERWISE)
+    return failed("a dispatch for a capture that is over");
   /* Into another capture it would not run either. */
   if (moe_a2a_capture_begin(0, stream, &name)) return failed("capture_begin");
-  if (moe_a2a_graph_launch(0, graph, stream, 1) != MOE_A2A_INVALID) return failed("a graph that would not run");
+  if (moe_a2a_graph_launch(0, graph, stream, 1) != MOE_A2A_CAPTURED_OTHERWISE)
+    return failed("a graph that would not run");
   if (moe_a2a_capture_end(0, stream, &now) == MOE_A2A_OK && moe_a2a_graph_destroy(0, now)) return failed("destroy");
   return moe_a2a_graph_destroy(0, graph) ? failed("graph_destroy") : 0;
 }

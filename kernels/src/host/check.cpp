@@ -26,13 +26,15 @@ int32_t cudaFailed(cudaError_t error, const char *call) {
   return lastError.result;
 }
 
-int32_t invalid(const char *message) {
+int32_t fail(int32_t result, const char *message) {
   lastError = {};
   lastError.struct_size = sizeof(lastError);
-  lastError.result = MOE_A2A_INVALID;
+  lastError.result = result;
   copyText(lastError.message, sizeof(lastError.message), message);
-  return MOE_A2A_INVALID;
+  return result;
 }
+
+int32_t invalid(const char *message) { return fail(MOE_A2A_INVALID, message); }
 
 void keepError(const moe_a2a_error &error) { lastError = error; }
 

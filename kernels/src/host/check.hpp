@@ -13,6 +13,8 @@ int32_t cudaFailed(cudaError_t error, const char *call);
 void keepError(const moe_a2a_error &error);
 // Notes why arguments were refused.
 int32_t invalid(const char *message);
+// Notes why a call failed that CUDA has not failed, and returns `result`.
+int32_t fail(int32_t result, const char *message);
 
 // Makes a device current for the calling thread, and the former one again at the end.
 class OnDevice {

@@ -35,9 +35,12 @@ int32_t launch(moe_a2a_rank &rank, const void *kernel, int blocks, void *params,
   // Else the caller would take for run what only a replay runs, or the reverse.
   uint64_t capture = 0;
   MOE_A2A_TRY(captureOf(stream, capture));
+  if (capture == kBrokenCapture && place.capture)
+    return cudaFailed(cudaErrorStreamCaptureInvalidated, "cudaStreamGetCaptureInfo");
   if (capture != place.capture) {
-    return invalid(place.capture ? "the stream is not part of the capture that the phase is for"
-                                 : "the stream is being captured, and the phase is not for a capture");
+    return fail(MOE_A2A_CAPTURED_OTHERWISE, place.capture
+                                                ? "the stream is not part of the capture that the phase is for"
+                                                : "the stream is being captured, and the phase is not for a capture");
   }
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -50,7 +53,10 @@ int32_t launch(moe_a2a_rank &rank, const void *kernel, int blocks, void *params,
   config.numAttrs = rank.programmaticLaunch ? 1 : 0;
   void *arguments[] = {params};
   MOE_A2A_TRY(cudaLaunchKernelExC(&config, kernel, arguments));
-  if (capture == 0) MOE_A2A_TRY(cudaEventRecord(rank.events[lane][phase].next(), stream));
+  if (capture != 0) return MOE_A2A_OK;
+  PhaseEvents &events = rank.events[lane][phase];
+  MOE_A2A_TRY(cudaEventRecord(events.next(), stream));
+  events.taken++;
   return MOE_A2A_OK;
 }
 

@@ -24,7 +24,7 @@ struct PhaseEvents {
   cudaEvent_t events[MOE_A2A_PHASE_EVENTS] = {};
   uint32_t taken = 0;
 
-  cudaEvent_t next() { return events[taken++ % MOE_A2A_PHASE_EVENTS]; }
+  cudaEvent_t next() const { return events[taken % MOE_A2A_PHASE_EVENTS]; }
   // Passes with the last phase, and so after all others.
   cudaEvent_t last() const { return events[(taken - 1) % MOE_A2A_PHASE_EVENTS]; }
 };

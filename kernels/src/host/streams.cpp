@@ -117,7 +117,8 @@ int32_t moe_a2a_graph_launch(int32_t device, uint64_t graph, uint64_t stream, in
   MOE_A2A_ON_DEVICE(device);
   uint64_t capture = 0;
   MOE_A2A_TRY(moe_a2a::captureOf(streamOf(stream), capture));
-  if (capture != 0) return moe_a2a::invalid("the stream is being captured, so that the graph would not run");
+  if (capture != 0)
+    return moe_a2a::fail(MOE_A2A_CAPTURED_OTHERWISE, "the stream is being captured, so that the graph would not run");
   for (int32_t i = 0; i < times; i++) {
     MOE_A2A_TRY(cudaGraphLaunch(reinterpret_cast<cudaGraphExec_t>(graph), streamOf(stream)));
   }

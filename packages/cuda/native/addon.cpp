@@ -55,7 +55,9 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : env_(env), waiter_(env) {
                            InstanceMethod("abort", &Addon::Abort),
                            InstanceMethod("stop", &Addon::Stop),
                            InstanceMethod("markGone", &Addon::MarkGone),
-                           InstanceMethod("noteReplay", &Addon::NoteReplay),
+                           InstanceMethod("replay", &Addon::Replay),
+                           InstanceMethod("replaySlowly", &Addon::ReplaySlowly),
+                           InstanceMethod("isLaunching", &Addon::IsLaunching),
                            InstanceMethod("drain", &Addon::Drain),
                            InstanceMethod("clean", &Addon::Clean),
                            InstanceMethod("raiseGeneration", &Addon::RaiseGeneration),
@@ -92,8 +94,6 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : env_(env), waiter_(env) {
                            InstanceMethod("pollEvent", &Addon::PollEvent),
                            InstanceMethod("beginCapture", &Addon::BeginCapture),
                            InstanceMethod("endCapture", &Addon::EndCapture),
-                           InstanceMethod("launchGraph", &Addon::LaunchGraph),
-                           InstanceMethod("launchGraphSlowly", &Addon::LaunchGraphSlowly),
                            InstanceMethod("destroyGraph", &Addon::DestroyGraph),
                        });
   // Before the threadsafe function's own hook, as hooks run in reverse order.
@@ -108,6 +108,7 @@ void Addon::Leave() {
   left_ = true;
   for (auto &[id, rank] : ranks_) {
     rank->stopShare();
+    rank->stopsReplays = true;
     if (!rank->busy && rank->handle() != nullptr) moe_a2a_stop(rank->handle(), 1);
   }
   waiter_.shutDown();

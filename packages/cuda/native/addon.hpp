@@ -83,7 +83,9 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value Abort(const Napi::CallbackInfo &info);
   Napi::Value Stop(const Napi::CallbackInfo &info);
   Napi::Value MarkGone(const Napi::CallbackInfo &info);
-  Napi::Value NoteReplay(const Napi::CallbackInfo &info);
+  Napi::Value Replay(const Napi::CallbackInfo &info);
+  Napi::Value ReplaySlowly(const Napi::CallbackInfo &info);
+  Napi::Value IsLaunching(const Napi::CallbackInfo &info);
   Napi::Value Drain(const Napi::CallbackInfo &info);
   Napi::Value Clean(const Napi::CallbackInfo &info);
   Napi::Value RaiseGeneration(const Napi::CallbackInfo &info);
@@ -126,8 +128,6 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value PollEvent(const Napi::CallbackInfo &info);
   Napi::Value BeginCapture(const Napi::CallbackInfo &info);
   Napi::Value EndCapture(const Napi::CallbackInfo &info);
-  Napi::Value LaunchGraph(const Napi::CallbackInfo &info);
-  Napi::Value LaunchGraphSlowly(const Napi::CallbackInfo &info);
   Napi::Value DestroyGraph(const Napi::CallbackInfo &info);
 
   Napi::Env env_;
@@ -141,6 +141,8 @@ class Addon : public Napi::Addon<Addon> {
   std::unordered_map<uint64_t, int32_t> events_;
   std::unordered_map<uint64_t, int32_t> captures_;
   std::unordered_map<uint64_t, int32_t> graphs_;
+  // Streams on which other threads enqueue replays.
+  std::unordered_multiset<uint64_t> launching_;
   std::unordered_map<uint32_t, Copy> downloads_;
   // By token.
   std::unordered_map<uint32_t, std::shared_ptr<IpcMemory>> ipc_;

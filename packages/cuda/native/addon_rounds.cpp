@@ -84,7 +84,9 @@ Napi::Value Addon::Abort(const Napi::CallbackInfo &info) {
 }
 
 Napi::Value Addon::Stop(const Napi::CallbackInfo &info) {
-  check(info.Env(), moe_a2a_stop(openRankOf(info).handle(), info[1].ToBoolean().Value()));
+  Rank &rank = openRankOf(info);
+  rank.stopsReplays = true;
+  check(info.Env(), moe_a2a_stop(rank.handle(), info[1].ToBoolean().Value()));
   return info.Env().Undefined();
 }
 
@@ -94,10 +96,32 @@ Napi::Value Addon::MarkGone(const Napi::CallbackInfo &info) {
   return info.Env().Undefined();
 }
 
-Napi::Value Addon::NoteReplay(const Napi::CallbackInfo &info) {
+// (rank, graph, stream, times, event)
+Napi::Value Addon::Replay(const Napi::CallbackInfo &info) {
   Rank &rank = openRankOf(info);
-  check(info.Env(), rank.noteReplay(handle(info, 1)));
+  const auto times = static_cast<int32_t>(integer(info, 3, 1, INT32_MAX));
+  rank.stopsReplays = false;
+  check(info.Env(), rank.replay(handle(info, 1), handle(info, 2), times, handle(info, 4)));
   return info.Env().Undefined();
+}
+
+// On a thread of its own: a launch waits where the device's queue is full.
+Napi::Value Addon::ReplaySlowly(const Napi::CallbackInfo &info) {
+  Rank &rank = openRankOf(info);
+  const uint64_t graph = handle(info, 1), stream = handle(info, 2), event = handle(info, 4);
+  const auto times = static_cast<int32_t>(integer(info, 3, 1, INT32_MAX));
+  rank.stopsReplays = false;
+  launching_.insert(stream);
+  const auto launch = [&rank, graph, stream, times, event]() -> TaskResult {
+    return rank.replay(graph, stream, times, event);
+  };
+  return Napi::Number::New(info.Env(),
+                           waiter_.run(launch, [this, stream] { launching_.erase(launching_.find(stream)); }));
+}
+
+// Whether replays are being enqueued on a stream by another thread.
+Napi::Value Addon::IsLaunching(const Napi::CallbackInfo &info) {
+  return Napi::Boolean::New(info.Env(), launching_.count(handle(info, 0)) > 0);
 }
 
 Napi::Value Addon::Drain(const Napi::CallbackInfo &info) {

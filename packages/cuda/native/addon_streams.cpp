@@ -135,20 +135,6 @@ Napi::Value Addon::EndCapture(const Napi::CallbackInfo &info) {
   return fromHandle(info.Env(), graph);
 }
 
-Napi::Value Addon::LaunchGraph(const Napi::CallbackInfo &info) {
-  const auto times = static_cast<int32_t>(integer(info, 3, 1, INT32_MAX));
-  check(info.Env(), moe_a2a_graph_launch(int32(info, 0), handle(info, 1), handle(info, 2), times));
-  return info.Env().Undefined();
-}
-
-// On a thread of its own: a launch waits where the device's queue is full.
-Napi::Value Addon::LaunchGraphSlowly(const Napi::CallbackInfo &info) {
-  const int32_t device = int32(info, 0);
-  const uint64_t graph = handle(info, 1), stream = handle(info, 2);
-  const auto times = static_cast<int32_t>(integer(info, 3, 1, INT32_MAX));
-  return Napi::Number::New(info.Env(), waiter_.run([=] { return moe_a2a_graph_launch(device, graph, stream, times); }));
-}
-
 Napi::Value Addon::DestroyGraph(const Napi::CallbackInfo &info) {
   const auto found = graphs_.find(handle(info, 1));
   if (found == graphs_.end()) return info.Env().Undefined();

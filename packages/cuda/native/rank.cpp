@@ -1,5 +1,7 @@
 #include "rank.hpp"
 
+#include <algorithm>
+
 #include "process_memory.hpp"
 
 namespace moe_a2a_addon {
@@ -97,7 +99,7 @@ int32_t Rank::dispatch(int lane) {
   args.expert_stats = longs[LaneBlock::kStats];
   args.stats_length = words[LaneBlock::kStatsLength];
   readMapping(words + LaneBlock::kDispatchMapping, args.mapping);
-  usedForeignStreams_ |= args.stream != laneStreams_[lane];
+  if (args.stream != laneStreams_[lane]) usedForeignStreams_ = true;
   TRY(moe_a2a_dispatch(handle_, &args));
   auto *offsets = reinterpret_cast<uint64_t *>(block) + LaneBlock::kRecvOffsets;
   for (int p = 0; p < args.payload_count; p++) TRY(moe_a2a_recv_offset(handle_, &args, p, offsets + p));
@@ -118,7 +120,7 @@ int32_t Rank::combine(int lane) {
   args.out_dtype = words[LaneBlock::kOutDType];
   args.output = longs[LaneBlock::kOutput];
   readMapping(words + LaneBlock::kCombineMapping, args.mapping);
-  usedForeignStreams_ |= args.stream != laneStreams_[lane];
+  if (args.stream != laneStreams_[lane]) usedForeignStreams_ = true;
   return moe_a2a_combine(handle_, &args);
 }
 
@@ -163,9 +165,21 @@ int32_t Rank::enqueueCopy(uint64_t target, uint64_t source, uint64_t bytes, cons
   return moe_a2a_event_record(device, event, stream);
 }
 
-int32_t Rank::noteReplay(uint64_t stream) {
-  usedForeignStreams_ |= stream != laneStreams_[0] && stream != laneStreams_[1];
-  return moe_a2a_note_replay(handle_, stream);
+int32_t Rank::replay(uint64_t graph, uint64_t stream, int32_t times, uint64_t event) {
+  // Often enough for those who look whether this rank is at work, and have to wait where a launch fails.
+  constexpr int32_t kLaunchesPerNote = 64;
+  if (stream != laneStreams_[0] && stream != laneStreams_[1]) usedForeignStreams_ = true;
+  const int32_t device = options.device;
+  for (int32_t done = 0; done < times && !stopsReplays;) {
+    const int32_t launches = done == 0 ? 1 : std::min(times - done, kLaunchesPerNote);
+    const int32_t result = moe_a2a_graph_launch(device, graph, stream, launches);
+    // Nothing is recorded on a stream that somebody captures.
+    if (result == MOE_A2A_CAPTURED_OTHERWISE) return result;
+    const int32_t noted = moe_a2a_note_replay(handle_, stream);
+    if (result < 0 || noted < 0) return result < 0 ? result : noted;
+    done += launches;
+  }
+  return moe_a2a_event_record(device, event, stream);
 }
 
 int32_t Rank::recordOn(uint64_t stream, std::vector<uint64_t> &events) {

@@ -86,8 +86,9 @@ class Rank {
   // stream that `copyQueues` has to be told of once it has passed, or 0.
   int32_t copy(bool toDevice, uint64_t address, void *staged, uint64_t bytes, const After &after, uint64_t *passed,
                uint64_t *queue);
-  // A graph with phases of this rank was launched.
-  int32_t noteReplay(uint64_t stream);
+  // Launches a graph with phases of this rank so many times, and records an event behind it; on any thread. Launches
+  // end early once `stopsReplays` is set.
+  int32_t replay(uint64_t graph, uint64_t stream, int32_t times, uint64_t event);
   // Gives a tensor's memory back once what is enqueued now has passed.
   void release(uint64_t address);
 
@@ -106,6 +107,8 @@ class Rank {
   std::vector<uint64_t> deferred;
   // Whether a thread of its own works on this rank.
   std::atomic<bool> busy{false};
+  // Whether replays that are being enqueued are to be no more: their rounds are given up.
+  std::atomic<bool> stopsReplays{false};
   // Copies may outlive the rank.
   const std::shared_ptr<CopyQueues> copyQueues = std::make_shared<CopyQueues>();
   uint8_t *blocks[MOE_A2A_MAX_LANES] = {};
@@ -124,7 +127,7 @@ class Rank {
   bool joined_ = false;
   std::vector<uint64_t> imported_;
   // Whether phases or graphs went to streams of the caller's.
-  bool usedForeignStreams_ = false;
+  std::atomic<bool> usedForeignStreams_{false};
   uint64_t laneStreams_[MOE_A2A_MAX_LANES] = {};
   // For memory that goes back after work on streams of the caller's.
   uint64_t releaseStream_ = 0;

@@ -1,10 +1,11 @@
+import { argumentError } from "@moe-a2a/core";
 import type { CaptureInProgress, CudaContext } from "./context.js";
 import { Graph } from "./graph.js";
 
 /**
  * Captures the rounds that `fn` enqueues.
  *
- * @throws (rejects) what `fn` throws; ERR_MOE_A2A_STATE where a captured dispatch was not combined, or `close()` was called
+ * @throws (rejects) what `fn` throws; ERR_MOE_A2A_ARGUMENT where another instance enqueues on the stream; ERR_MOE_A2A_STATE where a captured dispatch was not combined, or `close()` was called
  * meanwhile; ERR_MOE_A2A_CUDA
  */
 export async function captureGraph(
@@ -13,6 +14,10 @@ export async function captureGraph(
   stream: bigint,
 ): Promise<Graph> {
   const { id: device } = context.device;
+  if (context.native.isLaunching(stream)) {
+    const problem = "has replays that are still being enqueued; await their ready() first";
+    throw argumentError(context.rank, "stream", `0x${stream.toString(16)} ${problem}`);
+  }
   const former = context.lanes.map(({ nextRound, current, lastCombine }) => ({
     nextRound,
     current,

@@ -42,7 +42,7 @@ export class CudaCombine implements DeviceCombine {
       checkCombinePlaced(context, lane, checked, target);
     }
     const { native, id } = context;
-    lane.block.setCombine(checked, target, { stream, capture });
+    lane.block.setCombine(checked, target, { stream, capture: capture?.id ?? 0n });
     const timer = context.timePhase(stream);
     if (native.combine(id, lane.index) < 0) {
       timer?.cancel();

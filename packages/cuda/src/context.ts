@@ -10,7 +10,7 @@ import {
   type WorkspaceLayout,
 } from "@moe-a2a/core";
 import { Lane } from "./lane.js";
-import { cudaError, guarded, INVALID, type Native, type NativeFailure } from "./native.js";
+import { CAPTURED_OTHERWISE, cudaError, guarded, type Native, type NativeFailure } from "./native.js";
 import { type FailureContext, failureError, MISSING_KINDS } from "./outcome.js";
 import type { Peers } from "./peers.js";
 import { clockOf, type PhaseTimer } from "./phase-clock.js";
@@ -73,6 +73,8 @@ export class CudaContext extends InstanceState implements FailureContext {
   #timing = false;
   /** Settles once replays are enqueued that another thread is still enqueuing; never rejects. */
   enqueuing: Promise<void> | undefined;
+  /** The graph that they are of, which must not be forgotten meanwhile. */
+  enqueuedGraph: object | undefined;
   /** What other threads do with the rank, which has to be left alone meanwhile. Never rejects. */
   #occupation: Promise<void> | undefined;
   readonly #marked = new Set<number>();
@@ -139,10 +141,9 @@ export class CudaContext extends InstanceState implements FailureContext {
 
   /** What a phase is refused with that the library would not launch: asked at once. */
   phaseError(call: string, stream: bigint): unknown {
-    const { native, capture } = this;
-    const error = native.lastError();
-    if (error.result === INVALID && (capture || native.isCapturing(this.device.id, this.actual(stream)))) {
-      const problem = capture
+    const error = this.native.lastError();
+    if (error.result === CAPTURED_OTHERWISE) {
+      const problem = this.capture
         ? "is not part of the capture that is under way; leave it out, or make it wait for an event of the capture"
         : "is being captured, but not by this instance, which would not know when the round runs; use capture()";
       return argumentError(this.rank, "stream", `0x${stream.toString(16)} ${problem}`);
@@ -255,7 +256,7 @@ export class CudaContext extends InstanceState implements FailureContext {
 
   /** Gives a tensor's memory back, after what is enqueued: during a capture, or slow replays, that cannot be told yet. */
   release(address: bigint): void {
-    if (this.capture || this.enqueuing) this.#releases.push(address);
+    if (this.capture?.isOpen || this.enqueuing) this.#releases.push(address);
     else this.native.release(this.id, address);
   }
 
@@ -264,10 +265,12 @@ export class CudaContext extends InstanceState implements FailureContext {
     for (const address of this.#releases.splice(0)) this.native.release(this.id, address);
   }
 
-  /** Another thread enqueues replays: what has to come after them has to wait for that. */
-  beginEnqueuing(enqueued: Promise<void>): void {
+  /** Another thread enqueues replays of `graph`: what has to come after them has to wait for that. */
+  beginEnqueuing(enqueued: Promise<void>, graph: object): void {
+    this.enqueuedGraph = graph;
     const over = () => {
       this.enqueuing = undefined;
+      this.enqueuedGraph = undefined;
       this.releaseDeferred();
     };
     this.enqueuing = enqueued.then(over, over);

@@ -40,7 +40,7 @@ export class CudaDispatch implements DeviceDispatch, RoundInFlight {
 
   constructor(parts: DispatchParts) {
     this.#parts = parts;
-    this.#phase = new PhaseWait(parts.context, parts.lane, "dispatch", parts.round);
+    this.#phase = new PhaseWait(parts.context, parts.lane, "dispatch", parts.round, [parts.round]);
   }
 
   get recv(): readonly CudaTensor[] {
@@ -89,13 +89,13 @@ export class CudaDispatch implements DeviceDispatch, RoundInFlight {
   async ready(options?: ReadyOptions): Promise<DispatchReport> {
     this.#checkRuns("ready()");
     await this.#phase.ready(options);
-    return this.#phase.report as DispatchReport;
+    return this.#phase.reports[0] as DispatchReport;
   }
 
   readySync(): DispatchReport {
     this.#checkRuns("readySync()");
     this.#phase.readySync("Dispatch.readySync()");
-    return this.#phase.report as DispatchReport;
+    return this.#phase.reports[0] as DispatchReport;
   }
 
   /** As in the interface; `stream` is by default that of the dispatch. */

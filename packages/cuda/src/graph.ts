@@ -1,4 +1,4 @@
-import { argumentError, checkStream, describe } from "@moe-a2a/core";
+import { argumentError, checkStream, describe, MoeA2AError } from "@moe-a2a/core";
 import type { CaptureInProgress, CudaContext } from "./context.js";
 import type { Lane } from "./lane.js";
 import { ReplayEvent } from "./lane-events.js";
@@ -10,7 +10,13 @@ const MOST_AT_ONCE = 64;
 
 /** Graphs that were forgotten. */
 const forgotten = new FinalizationRegistry<{ readonly context: CudaContext; readonly handle: bigint }>(
-  ({ context: { native, device }, handle }) => native.destroyGraph(device.id, handle),
+  ({ context: { native, device }, handle }) => {
+    try {
+      native.destroyGraph(device.id, handle);
+    } catch {
+      // On a broken device there is nobody to tell.
+    }
+  },
 );
 
 /** Rounds of one instance that were captured once and are enqueued again by one call. */
@@ -61,25 +67,22 @@ export class Graph {
     }
     context.checkNotCapturing("replay()");
     context.checkFree("replay()");
-    const { id: device } = context.device;
-    if (context.native.isCapturing(device, stream)) {
+    if (context.call("replay()", (native) => native.isCapturing(context.device.id, stream))) {
       const problem = `0x${stream.toString(16)} is being captured; replay on another one, or later`;
       throw argumentError(context.rank, "stream", problem);
     }
-    const handle = this.#handle;
-    if (times > MOST_AT_ONCE) {
-      const launch = context.call("replay()", (native) =>
-        native.launchGraphSlowly(device, handle, stream, times),
-      );
-      const rounds = this.#takeRounds(times);
-      const enqueued = this.#enqueueSlowly(launch, stream, rounds);
-      context.beginEnqueuing(enqueued);
+    const passed = context.call("replay()", (native) => new ReplayEvent(native, context.device.id));
+    passed.hold();
+    try {
+      const enqueued =
+        times > MOST_AT_ONCE
+          ? this.#enqueueSlowly(times, stream, passed)
+          : this.#enqueue(times, stream, passed);
+      const rounds = this.#takeRounds(times, passed);
       return new Replay(context, { enqueued, rounds, keep: this.#uses });
+    } finally {
+      passed.letGo();
     }
-    context.call("replay()", (native) => native.launchGraph(device, handle, stream, times));
-    const rounds = this.#takeRounds(times);
-    this.#noteReplays(stream, rounds);
-    return new Replay(context, { enqueued: undefined, rounds, keep: this.#uses });
   }
 
   /** Destroys the graph, once its replays have run. Idempotent. */
@@ -88,10 +91,11 @@ export class Graph {
     if (handle === 0n) return;
     this.#handle = 0n;
     forgotten.unregister(this);
-    const { native, device, enqueuing } = this.#context;
-    const destroy = () => native.destroyGraph(device.id, handle);
+    const context = this.#context;
+    const destroy = () =>
+      context.call("Graph.dispose()", (native) => native.destroyGraph(context.device.id, handle));
     // Its replays may be what is being enqueued.
-    if (enqueuing) void enqueuing.then(destroy).catch(() => {});
+    if (context.enqueuing) void context.enqueuing.then(destroy).catch(() => {});
     else destroy();
   }
 
@@ -99,37 +103,33 @@ export class Graph {
     this.dispose();
   }
 
-  async #enqueueSlowly(launch: number, stream: bigint, rounds: readonly ReplayedRound[]): Promise<void> {
-    try {
-      await this.#context.tokens.end(launch);
-    } catch (error) {
-      throw cudaError(error, `rank ${this.#context.rank}: replay()`);
-    }
-    this.#noteReplays(stream, rounds);
+  #enqueue(times: number, stream: bigint, { event }: ReplayEvent): undefined {
+    this.#context.call("replay()", (native, id) => native.replay(id, this.#handle, stream, times, event));
   }
 
-  /** Numbers the rounds of so many replays. @returns those of the last one, by lane */
-  #takeRounds(times: number): readonly ReplayedRound[] {
+  #enqueueSlowly(times: number, stream: bigint, { event }: ReplayEvent): Promise<void> {
+    const context = this.#context;
+    const launch = context.call("replay()", (native, id) =>
+      native.replaySlowly(id, this.#handle, stream, times, event),
+    );
+    const enqueued = context.tokens.end(launch).catch((cause: unknown) => {
+      const error = cudaError(cause, `rank ${context.rank}: replay()`);
+      // Its rounds are counted, and some will not run: only a reset leads on.
+      if (error instanceof MoeA2AError) context.failure ??= { error, told: true };
+      throw error;
+    });
+    context.beginEnqueuing(enqueued, this);
+    return enqueued;
+  }
+
+  /** Numbers the rounds of so many replays, which end with an event. @returns those of the last one, by lane */
+  #takeRounds(times: number, passed: ReplayEvent): readonly ReplayedRound[] {
     const last: ReplayedRound[] = [];
     for (const lane of new Set(this.#lanes)) {
       const count = this.#lanes.filter((each) => each === lane).length;
-      lane.takeReplay(count * times);
+      lane.takeReplay(count * times, passed);
       for (let i = count; i > 0; i--) last.push({ lane, round: lane.nextRound - i });
     }
     return last;
-  }
-
-  /** Notes that replays that end with these rounds are enqueued. */
-  #noteReplays(stream: bigint, rounds: readonly ReplayedRound[]): void {
-    const context = this.#context;
-    const { id: device } = context.device;
-    const passed = context.call("replay()", (native) => new ReplayEvent(native, device));
-    for (const [lane, round] of new Map(rounds.map(({ lane, round }) => [lane, round]))) {
-      lane.noteReplay(passed, round);
-    }
-    context.call("replay()", (native, id) => {
-      native.recordEvent(device, passed.event, stream);
-      native.noteReplay(id, stream);
-    });
   }
 }

@@ -137,7 +137,7 @@ export class CudaMoeAllToAll implements MoeAllToAll<CudaTensor> {
     if (checked !== kept) checkInputsPlaced(context, lane, checked);
     const { capture, native } = context;
     const stream = checked.stream ?? capture?.stream ?? lane.stream;
-    lane.block.setDispatch(checked, { stream, capture });
+    lane.block.setDispatch(checked, { stream, capture: capture?.id ?? 0n });
     const timer = context.timePhase(stream);
     if (native.dispatch(context.id, lane.index) < 0) {
       timer?.cancel();

@@ -46,10 +46,10 @@ export interface Mapping {
   readonly slotsBy?: number;
 }
 
-/** Where a phase goes to: a stream, and the capture that this is part of. */
+/** Where a phase goes to: a stream, and what names the capture that this is part of, or 0. */
 export interface Place {
   readonly stream: bigint;
-  readonly capture: { readonly id: bigint } | undefined;
+  readonly capture: bigint;
 }
 
 /** The arguments of a lane's phases, where the addon reads them: one call per phase, and no object on the way. */
@@ -60,12 +60,12 @@ export class LaneBlock {
   /** What stands in the block, and passed all checks: the next checks hand it back where they find the same. */
   #dispatch: CheckedDispatch<CudaTensor> | undefined;
   #dispatchStream = 0n;
-  #dispatchCapture: Place["capture"];
+  #dispatchCapture = 0n;
   #recvOffsets: readonly bigint[] | undefined;
   #combine: CheckedCombine<CudaTensor> | undefined;
   #output: CheckedTensor<CudaTensor> | undefined;
   #combineStream = 0n;
-  #combineCapture: Place["capture"];
+  #combineCapture = 0n;
 
   /** The last dispatch's arguments. */
   get dispatch(): CheckedDispatch<CudaTensor> | undefined {
@@ -106,7 +106,7 @@ export class LaneBlock {
     words[WORD.invalidExpertId] = checked.invalidTokenExpertId;
     words[WORD.statsLength] = checked.statsLength;
     longs[LONG.dispatchStream] = stream;
-    longs[LONG.dispatchCapture] = capture?.id ?? 0n;
+    longs[LONG.dispatchCapture] = capture;
     longs[LONG.tokenCount] = checked.tokenCount?.data ?? 0n;
     longs[LONG.expertIds] = checked.tokenSelectedExperts.data;
     longs[LONG.stats] = checked.expertStats?.data ?? 0n;
@@ -142,7 +142,7 @@ export class LaneBlock {
     words[WORD.dtype] = DTYPES.indexOf(checked.dtype);
     words[WORD.outDtype] = DTYPES.indexOf(output.dtype);
     longs[LONG.combineStream] = stream;
-    longs[LONG.combineCapture] = capture?.id ?? 0n;
+    longs[LONG.combineCapture] = capture;
     longs[LONG.expertOutput] = checked.expertOutput.data;
     longs[LONG.output] = output.data;
   }

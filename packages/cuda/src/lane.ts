@@ -122,17 +122,16 @@ export class Lane {
     this.#noteEnqueued("dispatch", round, stream);
   }
 
-  /** Takes the numbers of `rounds` rounds of a replay, which is about to be enqueued. */
-  takeReplay(rounds: number): void {
+  /**
+   * Takes the numbers of `rounds` rounds of replays. The event is recorded by then, or will be before anybody asks for it:
+   * who waits for replays waits first until they are enqueued.
+   */
+  takeReplay(rounds: number, passed: ReplayEvent): void {
     this.nextRound += rounds;
     this.current = undefined;
     this.lastCombine = undefined;
     this.tail = "replay";
-  }
-
-  /** Notes that a replay up to `round` was enqueued. */
-  noteReplay(event: ReplayEvent, round: number): void {
-    const former = this.events.noteReplay(event, round);
+    const former = this.events.noteReplay(passed, this.nextRound - 1);
     if (!former) return;
     this.#retarget(former.event);
     former.letGo();

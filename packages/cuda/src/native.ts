@@ -125,7 +125,12 @@ export interface Native {
   stop(rank: number, stillSend: boolean): void;
   markGone(rank: number, peer: number, kind: number): void;
   /** After each launch of a graph: closing and draining wait for it. */
-  noteReplay(rank: number, stream: bigint): void;
+  /** Launches a graph with phases of the rank, and records `event` behind it. */
+  replay(rank: number, graph: bigint, stream: bigint, times: number, event: bigint): void;
+  /** The same on another thread; `stop()` ends it early. */
+  replaySlowly(rank: number, graph: bigint, stream: bigint, times: number, event: bigint): Token;
+  /** Whether another thread replays on this stream. */
+  isLaunching(stream: bigint): boolean;
   drain(rank: number): Token;
   clean(rank: number, nextRounds: Uint32Array): void;
   raiseGeneration(rank: number, generation: number, activeMask: bigint): void;
@@ -199,8 +204,6 @@ export interface Native {
   /** @returns what names the capture */
   beginCapture(device: number, stream: bigint): bigint;
   endCapture(device: number, stream: bigint): bigint;
-  launchGraph(device: number, graph: bigint, stream: bigint, times: number): void;
-  launchGraphSlowly(device: number, graph: bigint, stream: bigint, times: number): Token;
   destroyGraph(device: number, graph: bigint): void;
 }
 
@@ -213,8 +216,8 @@ export interface ShareError extends Error {
 
 /** Numbers of the C header that TypeScript has to know. */
 export const TEXT_BYTES = 768;
-export const INVALID = -1;
 export const OUT_OF_MEMORY = -3;
+export const CAPTURED_OTHERWISE = -4;
 export const ELSEWHERE = -1;
 /** `shareable` of a rank's options: by descriptor where the GPU allows it, by fabric handle where the machine does. */
 export const SHAREABLE = { no: 0, yes: 1, fabric: 2, ipc: 3 } as const;

@@ -16,7 +16,9 @@ export class PhaseWait {
   readonly #round: number;
   outcome: "pending" | "done" | "failed" = "pending";
   error: unknown;
-  report: DispatchReport | undefined;
+  /** Of the dispatches that were asked for, once the phase is done. */
+  reports: readonly DispatchReport[] = [];
+  readonly #reported: readonly number[];
   readonly #epoch: Epoch;
   #settled: Promise<void> | undefined;
   #resolve: (() => void) | undefined;
@@ -24,8 +26,16 @@ export class PhaseWait {
   /** What is waited for. */
   #event = 0n;
 
-  constructor(context: CudaContext, lane: Lane, kind: "dispatch" | "combine", round: number) {
+  /** @param reported rounds up to this one of whose dispatches the reports are kept */
+  constructor(
+    context: CudaContext,
+    lane: Lane,
+    kind: "dispatch" | "combine",
+    round: number,
+    reported: readonly number[] = [],
+  ) {
     this.#context = context;
+    this.#reported = reported;
     this.#lane = lane;
     this.#kind = kind;
     this.#round = round;
@@ -108,20 +118,17 @@ export class PhaseWait {
   #decide(): void {
     if (this.outcome !== "pending") return;
     const context = this.#context;
+    const { index: lane } = this.#lane;
     const values = outcomeValues();
+    const look = (kind: "dispatch" | "combine", round: number) =>
+      context.native.outcome(context.id, lane, PHASES[kind], round >>> 0, values);
     try {
-      const failure = context.native.outcome(
-        context.id,
-        this.#lane.index,
-        PHASES[this.#kind],
-        this.#round >>> 0,
-        values,
-      );
+      const failure = look(this.#kind, this.#round);
       if (hasCompleted(values)) {
-        const { index: lane } = this.#lane;
-        if (this.#kind === "dispatch") {
-          this.report = makeReport(values, { round: this.#round, lane, ranks: context.config.epSize });
-        }
+        this.reports = this.#reported.map((round) => {
+          if (this.#kind === "combine") look("dispatch", round);
+          return makeReport(values, { round, lane, ranks: context.config.epSize });
+        });
         this.#settle("done", undefined);
       } else this.#settle("failed", context.fail(failure));
     } catch (error) {

@@ -2,8 +2,6 @@ import { checkSignal, type DispatchReport, type ReadyOptions } from "@moe-a2a/co
 import { unlessAborted } from "./abandon.js";
 import type { CudaContext } from "./context.js";
 import type { Lane } from "./lane.js";
-import { PHASES } from "./native.js";
-import { makeReport, outcomeValues } from "./outcome.js";
 import { PhaseWait } from "./phase.js";
 
 /** A round that a replay plays. */
@@ -24,19 +22,30 @@ export interface ReplayParts {
 /** Replays that were enqueued together. */
 export class Replay {
   readonly #context: CudaContext;
-  readonly #parts: ReplayParts;
+  /** @internal What the replays use. */
+  readonly keep: unknown;
+  /** Settles once all are enqueued; undefined where they are. */
+  #enqueued: Promise<void> | undefined;
   /** By lane, for its last round: with that all have run. */
   readonly #waits: readonly PhaseWait[];
-  #reports: readonly DispatchReport[] | undefined;
 
   /** @internal */
-  constructor(context: CudaContext, parts: ReplayParts) {
+  constructor(context: CudaContext, { enqueued, rounds, keep }: ReplayParts) {
     this.#context = context;
-    this.#parts = parts;
-    const last = new Map(parts.rounds.map(({ lane, round }) => [lane, round]));
-    this.#waits = Array.from(last, ([lane, round]) => new PhaseWait(context, lane, "combine", round));
-    // Who does not ask is not told.
-    parts.enqueued?.catch(() => {});
+    this.keep = keep;
+    const lanes = new Set(rounds.map(({ lane }) => lane));
+    this.#waits = Array.from(lanes, (lane) => {
+      const played = rounds.filter((each) => each.lane === lane).map(({ round }) => round);
+      return new PhaseWait(context, lane, "combine", played.at(-1)!, played);
+    });
+    this.#enqueued = enqueued;
+    enqueued?.then(
+      () => {
+        this.#enqueued = undefined;
+      },
+      // Who does not ask is not told.
+      () => {},
+    );
   }
 
   /**
@@ -49,46 +58,33 @@ export class Replay {
     const context = this.#context;
     const signal = checkSignal(context.rank, options?.signal);
     if (signal?.aborted) throw signal.reason;
-    if (this.#reports) return this.#reports;
-    const { enqueued } = this.#parts;
-    if (enqueued) {
+    if (this.#enqueued) {
       // Peers that leave meanwhile have to be told of, for replays wait for them.
       context.beginWait();
       try {
-        await unlessAborted(enqueued, signal);
+        await unlessAborted(this.#enqueued, signal);
       } finally {
         context.endWait();
       }
     }
     for (const wait of this.#waits) await wait.ready(signal ? { signal } : undefined);
-    this.#reports ??= this.#read();
-    return this.#reports;
+    return this.#reports();
   }
 
-  /** As `ready()`, blocking the thread; not while many replays are still being enqueued. */
+  /** As `ready()`, blocking the thread; not while they are still being enqueued. */
   readySync(): readonly DispatchReport[] {
-    const context = this.#context;
-    if (context.enqueuing) {
-      throw context.stateError(
+    if (this.#enqueued) {
+      throw this.#context.stateError(
         "Replay.readySync()",
         "replaying",
         "the replays are still being enqueued; await ready()",
       );
     }
-    if (this.#reports) return this.#reports;
     for (const wait of this.#waits) wait.readySync("Replay.readySync()");
-    this.#reports = this.#read();
-    return this.#reports;
+    return this.#reports();
   }
 
-  #read(): readonly DispatchReport[] {
-    const context = this.#context;
-    return this.#parts.rounds.map(({ lane, round }) => {
-      const values = outcomeValues();
-      context.call("replay()", (native, id) =>
-        native.outcome(id, lane.index, PHASES.dispatch, round >>> 0, values),
-      );
-      return makeReport(values, { round, lane: lane.index, ranks: context.config.epSize });
-    });
+  #reports(): readonly DispatchReport[] {
+    return this.#waits.flatMap(({ reports }) => reports);
   }
 }

@@ -35,9 +35,12 @@ export class DeviceStream {
     const { native } = cudaRuntime();
     guarded("DeviceStream.waitFor()", () => {
       const event = native.takeEvent(this.device);
-      native.recordEvent(this.device, event, other);
-      native.streamWait(this.device, event, this.handle);
-      native.giveEvent(this.device, event);
+      try {
+        native.recordEvent(this.device, event, other);
+        native.streamWait(this.device, event, this.handle);
+      } finally {
+        native.giveEvent(this.device, event);
+      }
     });
   }
 

@@ -97,11 +97,56 @@ describe.skipIf(noGpu)(`graphs, and what is done while they run${why}`, () => {
     await closeAll(a2as);
   });
 
+  it("ready() of replays that have run is the same whatever comes later", async () => {
+    const a2as = await createLocal(2);
+    const ranks = await captureAll(a2as, 2);
+    const early = ranks.map(({ graph }) => graph.replay());
+    const abandon = new AbortController();
+    const abandoned = expect(early[0]!.ready({ signal: abandon.signal })).rejects.toBe("enough");
+    abandon.abort("enough");
+    await abandoned;
+    await early[1]!.ready();
+    const many = ranks.map(({ graph }) => graph.replay(MANY));
+    expect(() => many[0]!.readySync()).toThrow(state("replaying"));
+    expect(early[1]!.readySync()).toHaveLength(1);
+    await Promise.all(many.map((replay) => replay.ready()));
+    const told = await early[0]!.ready();
+    expect(told[0]).toMatchObject({ round: 0, tokensSent: 2 });
+    await closeAll(a2as);
+    expect(await early[0]!.ready()).toEqual(told);
+    expect(early[0]!.readySync()).toEqual(told);
+  });
+
+  it("a stream on which replays are still being enqueued is captured by nobody", async () => {
+    const [a2as, others] = [await createLocal(1), await createLocal(1)];
+    const [{ graph }] = (await captureAll(a2as, 1)) as [Captured];
+    const [other] = others as [CudaMoeAllToAll];
+    using shared = createStream(other.device);
+    const replays = graph.replay(MANY, { stream: shared.handle });
+    const input = {
+      numLocalTokens: 0,
+      tokenSelectedExperts: other.empty("int32", [0, 1]),
+      payloads: [other.empty("float32", [0, 4])],
+    };
+    const capture = () =>
+      other.capture(
+        () => {
+          const round = other.dispatch(input);
+          round.combine(round.recv[0]!);
+        },
+        { stream: shared.handle },
+      );
+    await expect(capture()).rejects.toEqual(stream);
+    expect((await replays.ready())[0]).toMatchObject({ round: MANY - 1 });
+    expect((await (await capture()).replay().ready())[0]).toMatchObject({ round: 0 });
+    await closeAll([...a2as, ...others]);
+  });
+
   it.each(["reset", "close"] as const)("%s() ends replays that are still being enqueued", async (how) => {
     const a2as = await createLocal(2, { timeoutMs: 60_000 });
     const [first] = await captureAll(a2as, 1);
     // The other rank does not come.
-    const replay = expect(first!.graph.replay(MANY).ready()).rejects.toEqual(
+    const replay = expect(first!.graph.replay(2_000_000_000).ready()).rejects.toEqual(
       state(how === "reset" ? "reset" : "closed"),
     );
     const before = performance.now();

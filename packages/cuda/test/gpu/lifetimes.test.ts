@@ -96,6 +96,29 @@ describe.skipIf(noGpu)(`lifetimes${why}`, () => {
     },
   );
 
+  it.each(["terminate", "exit"] as const)(
+    "a thread that ends by %s while its replays are being enqueued harms nobody",
+    async (how) => {
+      const [mine, theirs] = createThreadGroup(2);
+      const peer = new Worker(worker, { workerData: { ticket: theirs, config: smallConfig(2) } });
+      const ended = once(peer, "exit");
+      const created = once(peer, "message");
+      const group = joinThreadGroup(mine!);
+      const a2a = await cudaBackend.create(smallConfig(2), group);
+      await created;
+      const replaying = once(peer, "message");
+      peer.postMessage("replays");
+      await replaying;
+      if (how === "terminate") void peer.terminate();
+      else peer.postMessage("exit");
+      await ended;
+      await a2a.reset({ activeRanks: [0] });
+      expect(await (await dispatch(a2a, 3, 0)).ready()).toMatchObject({ tokensReceived: 3 });
+      await a2a.close();
+      await group.close();
+    },
+  );
+
   it("many threads come and go with instances of their own", async () => {
     for (let turn = 0; turn < 3; turn++) {
       const workers = createThreadGroup(3).map(

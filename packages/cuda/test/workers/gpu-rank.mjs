@@ -1,7 +1,7 @@
 // One rank with an instance of its own on a worker thread; does what its parent asks.
 import { parentPort, workerData } from "node:worker_threads";
 import { joinThreadGroup } from "@moe-a2a/core";
-import { cudaBackend } from "../../dist/index.js";
+import { createStream, cudaBackend } from "../../dist/index.js";
 
 const { ticket, config } = workerData;
 const group = joinThreadGroup(ticket);
@@ -21,6 +21,16 @@ const commands = {
   async round() {
     const round = await dispatch();
     await round.combine(round.recv[0]).ready();
+  },
+  /** More replays than are enqueued at once, on a stream of its own. */
+  async replays() {
+    const ids = a2a.empty("int32", [0, 1]);
+    const rows = a2a.empty("float32", [0, 4]);
+    const graph = await a2a.capture(() => {
+      const round = a2a.dispatch({ numLocalTokens: 0, tokenSelectedExperts: ids, payloads: [rows] });
+      round.combine(round.recv[0]);
+    });
+    graph.replay(2_000_000_000, { stream: createStream(a2a.device).handle });
   },
   exit: () => process.exit(0),
   async close() {
