@@ -46,7 +46,7 @@ export class CudaCombine implements DeviceCombine {
     const timer = context.timePhase(stream);
     if (native.combine(id, lane.index) < 0) {
       timer?.cancel();
-      throw context.phaseError("combine()", stream);
+      throw context.launchError("combine()", stream, native.lastError());
     }
     const started = new CudaCombine(parts, timer?.end());
     lane.lastCombine = started;

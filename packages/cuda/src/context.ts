@@ -10,7 +10,15 @@ import {
   type WorkspaceLayout,
 } from "@moe-a2a/core";
 import { Lane } from "./lane.js";
-import { CAPTURED_OTHERWISE, cudaError, guarded, type Native, type NativeFailure } from "./native.js";
+import { ReplayEvents } from "./lane-events.js";
+import {
+  CAPTURED_OTHERWISE,
+  cudaError,
+  guarded,
+  type Native,
+  type NativeError,
+  type NativeFailure,
+} from "./native.js";
 import { type FailureContext, failureError, MISSING_KINDS } from "./outcome.js";
 import type { Peers } from "./peers.js";
 import { clockOf, type PhaseTimer } from "./phase-clock.js";
@@ -64,6 +72,7 @@ export class CudaContext extends InstanceState implements FailureContext {
   readonly own: bigint;
   readonly lanes: readonly Lane[];
   readonly checks: CheckContext;
+  readonly replayEvents: ReplayEvents;
   activeRanks: readonly number[];
   generation = 0;
   /** The time between two resets: rounds belong to one, and may be given up together. */
@@ -126,6 +135,7 @@ export class CudaContext extends InstanceState implements FailureContext {
       native.bindLane(id, l, lane.block.memory);
       return lane;
     });
+    this.replayEvents = new ReplayEvents(native, device);
     this.checks = { config, rank: parts.rank, device: "cuda", deviceId: device };
     this.activeRanks = Object.freeze(Array.from({ length: config.epSize }, (_, r) => r));
   }
@@ -139,10 +149,9 @@ export class CudaContext extends InstanceState implements FailureContext {
     return guarded(`rank ${this.rank}: ${where}`, () => run(this.native, this.id));
   }
 
-  /** What a phase is refused with that the library would not launch: asked at once. */
-  phaseError(call: string, stream: bigint): unknown {
-    const error = this.native.lastError();
-    if (error.result === CAPTURED_OTHERWISE) {
+  /** What a call is refused with that the library would not launch. */
+  launchError(call: string, stream: bigint, error: unknown): unknown {
+    if ((error as Partial<NativeError> | undefined)?.result === CAPTURED_OTHERWISE) {
       const problem = this.capture
         ? "is not part of the capture that is under way; leave it out, or make it wait for an event of the capture"
         : "is being captured, but not by this instance, which would not know when the round runs; use capture()";

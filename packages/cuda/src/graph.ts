@@ -1,8 +1,8 @@
 import { argumentError, checkStream, describe, MoeA2AError } from "@moe-a2a/core";
 import type { CaptureInProgress, CudaContext } from "./context.js";
 import type { Lane } from "./lane.js";
-import { ReplayEvent } from "./lane-events.js";
-import { cudaError } from "./native.js";
+import type { ReplayEvent } from "./lane-events.js";
+import { CAPTURED_OTHERWISE, cudaError } from "./native.js";
 import { Replay, type ReplayedRound } from "./replay.js";
 
 /** More replays than this are enqueued beside this thread, since launches wait where the GPU's queue is full. */
@@ -67,11 +67,7 @@ export class Graph {
     }
     context.checkNotCapturing("replay()");
     context.checkFree("replay()");
-    if (context.call("replay()", (native) => native.isCapturing(context.device.id, stream))) {
-      const problem = `0x${stream.toString(16)} is being captured; replay on another one, or later`;
-      throw argumentError(context.rank, "stream", problem);
-    }
-    const passed = context.call("replay()", (native) => new ReplayEvent(native, context.device.id));
+    const passed = context.call("replay()", () => context.replayEvents.take());
     passed.hold();
     try {
       const enqueued =
@@ -104,11 +100,20 @@ export class Graph {
   }
 
   #enqueue(times: number, stream: bigint, { event }: ReplayEvent): undefined {
-    this.#context.call("replay()", (native, id) => native.replay(id, this.#handle, stream, times, event));
+    const context = this.#context;
+    try {
+      context.native.replay(context.id, this.#handle, stream, times, event);
+    } catch (error) {
+      throw context.launchError("replay()", stream, error);
+    }
   }
 
   #enqueueSlowly(times: number, stream: bigint, { event }: ReplayEvent): Promise<void> {
     const context = this.#context;
+    // Later there is nobody to be told by throwing.
+    if (context.call("replay()", (native) => native.isCapturing(context.device.id, stream))) {
+      throw context.launchError("replay()", stream, { result: CAPTURED_OTHERWISE });
+    }
     const launch = context.call("replay()", (native, id) =>
       native.replaySlowly(id, this.#handle, stream, times, event),
     );

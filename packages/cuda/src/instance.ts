@@ -141,7 +141,7 @@ export class CudaMoeAllToAll implements MoeAllToAll<CudaTensor> {
     const timer = context.timePhase(stream);
     if (native.dispatch(context.id, lane.index) < 0) {
       timer?.cancel();
-      throw context.phaseError("dispatch()", stream);
+      throw context.launchError("dispatch()", stream, native.lastError());
     }
     const time = timer?.end();
     const round = lane.nextRound;
@@ -263,6 +263,7 @@ export class CudaMoeAllToAll implements MoeAllToAll<CudaTensor> {
       await context.occupy("close()", (native, id) => native.closeRank(id, true));
     } finally {
       for (const lane of context.lanes) lane.events.forgetReplays();
+      context.replayEvents.close();
     }
   }
 

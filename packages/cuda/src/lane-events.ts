@@ -47,14 +47,13 @@ class PhaseEvents {
 /** An event that passes with a replay, for all lanes that have rounds in it; it goes back once none names it. */
 export class ReplayEvent {
   readonly event: bigint;
-  readonly #native: Native;
-  readonly #device: number;
+  readonly #pool: ReplayEvents;
   #holders = 0;
 
-  constructor(native: Native, device: number) {
-    this.event = native.takeEvent(device);
-    this.#native = native;
-    this.#device = device;
+  /** @internal */
+  constructor(pool: ReplayEvents, event: bigint) {
+    this.#pool = pool;
+    this.event = event;
   }
 
   hold(): void {
@@ -62,7 +61,34 @@ export class ReplayEvent {
   }
 
   letGo(): void {
-    if (--this.#holders === 0) this.#native.giveEvent(this.#device, this.event);
+    if (--this.#holders === 0) this.#pool.give(this.event);
+  }
+}
+
+/** An instance's events of replays: as many are kept as replays take in turn. */
+export class ReplayEvents {
+  readonly #native: Pick<Native, "takeEvent" | "giveEvent">;
+  readonly #device: number;
+  readonly #idle: bigint[] = [];
+
+  constructor(native: Pick<Native, "takeEvent" | "giveEvent">, device: number) {
+    this.#native = native;
+    this.#device = device;
+  }
+
+  take(): ReplayEvent {
+    return new ReplayEvent(this, this.#idle.pop() ?? this.#native.takeEvent(this.#device));
+  }
+
+  /** @internal */
+  give(event: bigint): void {
+    if (this.#idle.length < KEPT_REPLAYS) this.#idle.push(event);
+    else this.#native.giveEvent(this.#device, event);
+  }
+
+  /** Keeps none any more. */
+  close(): void {
+    for (const event of this.#idle.splice(0)) this.#native.giveEvent(this.#device, event);
   }
 }
 
