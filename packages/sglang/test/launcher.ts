@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
-const cli = fileURLToPath(new URL("../dist/cli.js", import.meta.url));
+/** The built `moe-a2a`. */
+export const cli: string = fileURLToPath(new URL("../dist/cli.js", import.meta.url));
 
 /** For scripts that join a group. */
 export const CORE: string = JSON.stringify(new URL("../../core/dist/index.js", import.meta.url).href);

@@ -1,7 +1,9 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { constants } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
-import { cleanUp, gone, isAlive, Launcher, launch, script } from "./launcher.js";
+import { cleanUp, cli, gone, isAlive, Launcher, launch, script } from "./launcher.js";
 
 afterEach(cleanUp);
 
@@ -19,6 +21,23 @@ async function start(ranks: number, text: string, options: string[] = []) {
   const told = await launcher.saw(/pid (\d+)/g, ranks);
   return { launcher, pids: told.map(([, pid]) => Number(pid)) };
 }
+
+describe("output that nobody reads", () => {
+  it.each(["SIGTERM", "SIGINT"] as const)("does not keep a launcher that got %s", async (signal) => {
+    const noisy = `for (;;) await new Promise((then) => process.stdout.write("x".repeat(99_999) + "\\n", then));`;
+    const args = ["run", "--ranks=2", "--grace=300", await script(noisy)];
+    const child = spawn(process.execPath, [cli, ...args], { stdio: ["ignore", "pipe", "pipe"] });
+    let stderr = "";
+    child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
+    const ended = once(child, "exit");
+    // It has begun, and is not read any further.
+    await once(child.stdout, "readable");
+    await sleep(500);
+    child.kill(signal);
+    expect(await ended).toEqual([128 + constants.signals[signal], null]);
+    expect(stderr).toContain("moe-a2a: nobody reads what the ranks wrote");
+  });
+});
 
 describe("a rank that fails", () => {
   it("ends the others, and gives its exit code", async () => {

@@ -5,6 +5,19 @@ import { cleanUp, Launcher, launch, linesByRank, script } from "./launcher.js";
 afterEach(cleanUp);
 
 describe("prefixed lines", () => {
+  it("that never end come in parts", () => {
+    const lines = new PrefixedLines("[0] ");
+    const piece = Buffer.alloc(300_000, "x");
+    const out = Buffer.concat([
+      ...Array.from({ length: 10 }, () => lines.push(piece)),
+      lines.end(),
+    ]).toString();
+    const parts = out.split("\n").slice(0, -1);
+    expect(parts.length).toBeGreaterThan(1);
+    for (const part of parts) expect(part.length).toBeLessThan(1.5e6);
+    expect(parts.map((part) => part.slice("[0] ".length)).join("")).toBe("x".repeat(3_000_000));
+  });
+
   const text = "plain\n\nzwölf Zeichen, 日本語, 🧮\r\nlast without an end 🎈";
   const expected = `[3] ${text.replaceAll("\n", "\n[3] ")}`;
 

@@ -18,26 +18,44 @@ export class Ranks {
   /** Of the first failure. */
   #exitCode: number | undefined;
   #grace: NodeJS.Timeout | undefined;
+  /** The last signal that was passed on. */
+  #signalled: NodeJS.Signals | undefined;
+  #leaving: NodeJS.Timeout | undefined;
+  #leaveOutput: (() => void) | undefined;
+  /** Settles where this process was told to end, all ranks have, and nobody reads what they wrote. */
+  readonly #outputLeft: Promise<void>;
+  /** Whether some of it was left behind. */
+  leftOutput = false;
 
   constructor(options: RunOptions) {
     this.#options = options;
     this.#watchdog = new Watchdog(options.graceMs);
+    this.#outputLeft = new Promise((resolve) => {
+      this.#leaveOutput = resolve;
+    });
   }
 
-  /** Starts one rank per environment; resolves with the exit code of them all, once all have ended. */
+  /**
+   * Starts one rank per environment; resolves with the exit code of them all, once all have ended and what they wrote was
+   * passed on; after a signal nobody waits for its readers for longer than the grace period.
+   */
   async run(environments: readonly NodeJS.ProcessEnv[]): Promise<number> {
     // Each rank's output has listeners there.
     for (const stream of [process.stdout, process.stderr]) stream.setMaxListeners(0);
     for (const env of environments) this.#running.set(env.RANK!, new RankProcess(this.#options, env));
     this.#watch();
-    await Promise.all([...this.#running].map(([name, rank]) => this.#follow(name, rank)));
+    const followed = Promise.all([...this.#running].map(([name, rank]) => this.#follow(name, rank)));
+    await Promise.race([followed, this.#outputLeft]);
     clearTimeout(this.#grace);
+    clearTimeout(this.#leaving);
     this.#watchdog.close();
     return this.#exitCode ?? 0;
   }
 
   /** Passes a signal on to all ranks; the second SIGINT kills them. */
   signal(signal: NodeJS.Signals): void {
+    this.#signalled = signal;
+    this.#limitDraining();
     if (signal === "SIGINT") {
       const last = this.#interrupted;
       this.#interrupted = performance.now();
@@ -60,6 +78,7 @@ export class Ranks {
     const { exitCode, fate } = await rank.ended;
     this.#running.delete(name);
     this.#watch();
+    this.#limitDraining();
     if (exitCode === 0 || this.#exitCode !== undefined) return rank.drained;
     this.#exitCode = exitCode;
     const others = this.#running.size > 0 ? "; the others are ended" : "";
@@ -79,6 +98,18 @@ export class Ranks {
       if (names) process.stderr.write(`moe-a2a: after ${graceMs} ms still there, and killed: ${names}\n`);
       this.#send("SIGKILL");
     }, graceMs);
+  }
+
+  /** After a signal, and the last rank: what is not read by and by is left behind. */
+  #limitDraining(): void {
+    const signal = this.#signalled;
+    if (signal === undefined || this.#running.size > 0) return;
+    this.#leaving ??= setTimeout(() => {
+      this.#exitCode ??= 128 + constants.signals[signal];
+      this.leftOutput = true;
+      process.stderr.write("moe-a2a: nobody reads what the ranks wrote; the rest is left behind\n");
+      this.#leaveOutput?.();
+    }, this.#options.graceMs);
   }
 
   #send(signal: NodeJS.Signals): void {
