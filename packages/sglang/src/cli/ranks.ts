@@ -18,7 +18,7 @@ export class Ranks {
   /** Of the first failure. */
   #exitCode: number | undefined;
   #grace: NodeJS.Timeout | undefined;
-  /** The last signal that was passed on. */
+  /** The last signal that asked for an end. */
   #signalled: NodeJS.Signals | undefined;
   #leaving: NodeJS.Timeout | undefined;
   #leaveOutput: (() => void) | undefined;
@@ -37,7 +37,7 @@ export class Ranks {
 
   /**
    * Starts one rank per environment; resolves with the exit code of them all, once all have ended and what they wrote was
-   * passed on; after a signal nobody waits for its readers for longer than the grace period.
+   * passed on; after SIGINT or SIGTERM nobody waits for its readers for longer than the grace period.
    */
   async run(environments: readonly NodeJS.ProcessEnv[]): Promise<number> {
     // Each rank's output has listeners there.
@@ -54,7 +54,8 @@ export class Ranks {
 
   /** Passes a signal on to all ranks; the second SIGINT kills them. */
   signal(signal: NodeJS.Signals): void {
-    this.#signalled = signal;
+    // SIGHUP may ask for something else than an end.
+    if (signal !== "SIGHUP") this.#signalled = signal;
     this.#limitDraining();
     if (signal === "SIGINT") {
       const last = this.#interrupted;
@@ -100,7 +101,7 @@ export class Ranks {
     }, graceMs);
   }
 
-  /** After a signal, and the last rank: what is not read by and by is left behind. */
+  /** After SIGINT or SIGTERM, and the last rank: what is not read by and by is left behind. */
   #limitDraining(): void {
     const signal = this.#signalled;
     if (signal === undefined || this.#running.size > 0) return;

@@ -29,8 +29,8 @@ Each rank finds RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR, MAS
 MOE_A2A_SECRET in its environment, which is all that joinProcessGroup() needs. It has no standard input.
 
 SIGINT, SIGTERM and SIGHUP are passed on to all ranks; a second SIGINT kills them. When a rank fails,
-the others are ended. Once all have ended after a signal, output that nobody reads is waited for no
-longer than the grace period.
+the others are ended. Once all have ended after SIGINT or SIGTERM, output that nobody reads is
+waited for no longer than the grace period.
 
 Exit codes: 0 all ranks succeeded; 2 wrong arguments; otherwise that of the rank that failed first,
 which is 128 and the signal's number where a signal ended it.
